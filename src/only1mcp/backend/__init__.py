@@ -1,0 +1,1 @@
+"""Backends: the MCP servers we forward to, each endpoint behind one `Transport`."""

@@ -1,0 +1,71 @@
+"""The one interface that stdio children and HTTP servers share: a request goes out, its one response comes back."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from only1mcp._fast import Envelope
+
+OnMessage = Callable[[Envelope], None]
+
+
+@dataclass(slots=True)
+class BackendCall:
+    """One JSON-RPC request on its way to an endpoint.
+
+    `message` is the complete request whose id is the JSON text `id`, unique among the requests outstanding on this
+    endpoint. `name` and `param_headers` are what the stateless era mirrors into `Mcp-Name` (plain, unencoded) and
+    `Mcp-Param-*` headers (already encoded); transports without headers ignore them. `timeout_s` bounds the time until
+    the answer is complete; None means no limit (subscriptions). `on_message` receives every notification and every
+    server-to-client request that arrives on this request's own stream, in order, before `call` returns.
+    """
+
+    method: str
+    message: bytes
+    id: bytes
+    timeout_s: float | None
+    name: str | None = None
+    param_headers: tuple[tuple[bytes, bytes], ...] = ()
+    on_message: OnMessage | None = None
+
+
+class Transport(ABC):
+    """One endpoint of a backend: carries messages, knows nothing of what they mean.
+
+    `revision` (None until the era is known) and `session_id` are set by `backend.era.establish` and by the transport
+    itself (an HTTP answer may carry a session id); HTTP sends them as headers. `on_message` receives what belongs to no
+    request of ours: notifications and server-to-client requests of a stdio child, or of an HTTP server's own stream.
+    `on_lost` is called once, with the reason, when a started endpoint dies without `aclose`.
+    """
+
+    revision: str | None = None
+    session_id: str | None = None
+    on_message: OnMessage | None = None
+    on_lost: Callable[[str], None] | None = None
+
+    @abstractmethod
+    async def start(self) -> None:
+        """Spawn the child, or do nothing where connections open on demand. Raise `BackendUnavailable`."""
+
+    @abstractmethod
+    async def call(self, call: BackendCall) -> Envelope:
+        """Send the request and return its response, a result or a JSON-RPC error, whose id equals `call.id`.
+
+        Raise `BackendUnavailable` when no byte of the request left us, `BackendTimeout` after `timeout_s`,
+        `BackendRefused` for an HTTP error without a JSON-RPC body, `BackendAnswerError` for anything else that is not
+        an answer. When the awaiting task is cancelled the request is cancelled at the backend as its revision and
+        transport prescribe.
+        """
+
+    @abstractmethod
+    async def send(self, message: bytes) -> None:
+        """Send a notification, or a response to a server-to-client request. Raise `BackendError` when it cannot leave."""
+
+    async def listen(self) -> None:
+        """Hold open the stream on which a handshake-era HTTP server speaks unasked; return when it has none or it ends."""
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """End the session where there is one, close every connection, stop the child; never raises, may be repeated."""

@@ -1,0 +1,80 @@
+"""JSON-RPC 2.0 messages as bytes: build them, and change parts of them without decoding the rest.
+
+An `Envelope` (from `_fast`) holds spans into the original bytes; everything here keeps the bytes outside the spans it
+replaces exactly as they came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import orjson
+
+from only1mcp._fast import Envelope, members
+from only1mcp.errors import ProtocolError
+
+Span = tuple[int, int]
+Edit = tuple[int, int, bytes]
+
+
+def splice(data: bytes, edits: Iterable[Edit]) -> bytes:
+    """Return `data` with each `(start, end, replacement)` applied; edits must not overlap, in any order."""
+    parts = []
+    position = 0
+    for start, end, replacement in sorted(edits):
+        parts.append(data[position:start])
+        parts.append(replacement)
+        position = end
+    parts.append(data[position:])
+    return b"".join(parts)
+
+
+def request(id: bytes, method: str, params: bytes | None = None) -> bytes:
+    """Return a request; `id` and `params` are JSON texts."""
+    head = b'{"jsonrpc":"2.0","id":' + id + b',"method":' + orjson.dumps(method)
+    return head + (b',"params":' + params + b"}" if params is not None else b"}")
+
+
+def notification(method: str, params: bytes | None = None) -> bytes:
+    """Return a notification; `params` is a JSON text."""
+    head = b'{"jsonrpc":"2.0","method":' + orjson.dumps(method)
+    return head + (b',"params":' + params + b"}" if params is not None else b"}")
+
+
+def result(id: bytes, value: bytes) -> bytes:
+    """Return a result response; `id` and `value` are JSON texts."""
+    return b'{"jsonrpc":"2.0","id":' + id + b',"result":' + value + b"}"
+
+
+def decode(data: bytes, span: Span) -> Any:
+    """Return the Python value of the JSON text at `span`."""
+    return orjson.loads(data[span[0] : span[1]])
+
+
+def decode_string(data: bytes, span: Span) -> str:
+    """Return the string at `span`; raise `ProtocolError` when it is another JSON type."""
+    value = orjson.loads(data[span[0] : span[1]])
+    if not isinstance(value, str):
+        raise ProtocolError(f"expected a string, got {value!r:.40}", code=-32602)
+    return value
+
+
+def replace_id(message: Envelope, id: bytes) -> bytes:
+    """Return the message with its id replaced by the JSON text `id`; the message must have one."""
+    assert message.id_span is not None
+    start, end = message.id_span
+    return message.data[:start] + id + message.data[end:]
+
+
+def edit_object(data: bytes, span: Span, *, put: dict[str, bytes], drop: Iterable[str] = ()) -> bytes:
+    """Return the JSON object at `span` with members dropped and put first; all other values keep their bytes.
+
+    `put` maps keys to JSON texts; a key of `put` that is present is replaced.
+    """
+    gone = {*drop, *put}
+    parts = [orjson.dumps(key) + b":" + value for key, value in put.items()]
+    for key, (start, end) in members(data, *span).items():
+        if key not in gone:
+            parts.append(orjson.dumps(key) + b":" + data[start:end])
+    return b"{" + b",".join(parts) + b"}"

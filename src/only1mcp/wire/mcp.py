@@ -1,0 +1,77 @@
+"""What MCP says, as tables: revisions, methods, reserved `_meta` keys, header names, cacheable results."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Final
+
+# MCP "Versioning". The handshake era opens with `initialize`; the stateless era carries everything in each request.
+HANDSHAKE_REVISIONS: Final = ("2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05")
+STATELESS_REVISIONS: Final = ("2026-07-28",)
+LATEST_HANDSHAKE: Final = HANDSHAKE_REVISIONS[0]
+LATEST_STATELESS: Final = STATELESS_REVISIONS[0]
+# What a request without MCP-Protocol-Version is taken for (2025-11-25 transports, "Protocol Version Header").
+ASSUMED_REVISION: Final = "2025-03-26"
+
+
+class Era(Enum):
+    HANDSHAKE = "handshake"
+    STATELESS = "stateless"
+
+
+def era_of(revision: str) -> Era:
+    """Return the era of a revision; one we do not know belongs to the stateless era, whose checks refuse it."""
+    return Era.HANDSHAKE if revision in HANDSHAKE_REVISIONS else Era.STATELESS
+
+
+META_VERSION: Final = "io.modelcontextprotocol/protocolVersion"
+META_CAPABILITIES: Final = "io.modelcontextprotocol/clientCapabilities"
+META_CLIENT_INFO: Final = "io.modelcontextprotocol/clientInfo"
+META_LOG_LEVEL: Final = "io.modelcontextprotocol/logLevel"
+META_SERVER_INFO: Final = "io.modelcontextprotocol/serverInfo"
+# Keys of the stateless era that mean nothing to a backend of the handshake era.
+STATELESS_REQUEST_META: Final = (META_VERSION, META_CAPABILITIES, META_CLIENT_INFO, META_LOG_LEVEL)
+
+# MCP 2026-07-28 error codes (schema.ts).
+HEADER_MISMATCH: Final = -32020
+MISSING_CAPABILITY: Final = -32021
+UNSUPPORTED_VERSION: Final = -32022
+# Handshake era only.
+RESOURCE_NOT_FOUND: Final = -32002
+URL_ELICITATION_REQUIRED: Final = -32042
+
+# Methods that exist in the handshake era alone; in the stateless era they are unknown methods.
+HANDSHAKE_ONLY: Final = frozenset(
+    {"initialize", "ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe"}
+)
+LIST_METHODS: Final = {
+    "tools/list": "tools",
+    "resources/list": "resources",
+    "resources/templates/list": "resourceTemplates",
+    "prompts/list": "prompts",
+}
+# Which member of params names what the request is about; it is also what Mcp-Name mirrors.
+NAMED_BY: Final = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
+CAPABILITY_OF: Final = {
+    "tools/list": "tools",
+    "tools/call": "tools",
+    "resources/list": "resources",
+    "resources/templates/list": "resources",
+    "resources/read": "resources",
+    "prompts/list": "prompts",
+    "prompts/get": "prompts",
+    "completion/complete": "completions",
+}
+# Results that must carry ttlMs and cacheScope in the stateless era (2026-07-28 "Caching").
+CACHEABLE: Final = frozenset({"server/discover", "resources/read", *LIST_METHODS})
+
+HEADER_VERSION: Final = b"mcp-protocol-version"
+HEADER_SESSION: Final = b"mcp-session-id"
+HEADER_METHOD: Final = b"mcp-method"
+HEADER_NAME: Final = b"mcp-name"
+HEADER_PARAM_PREFIX: Final = b"mcp-param-"
+
+
+def negotiate(requested: str) -> str:
+    """Return the revision to answer `initialize` with: the requested one if it is of the handshake era, else our latest."""
+    return requested if requested in HANDSHAKE_REVISIONS else LATEST_HANDSHAKE
