@@ -1,0 +1,143 @@
+"""Server-sent events as bytes: a decoder that takes them in any pieces, and the encoder.
+
+Both follow the WHATWG HTML standard, section 9.2 "Server-sent events" (https://html.spec.whatwg.org/#server-sent-events).
+Data stays bytes: MCP puts one JSON text into each event, and whoever reads it validates its UTF-8.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from only1mcp.errors import ProtocolError
+
+BOM: Final = b"\xef\xbb\xbf"
+CR: Final = 0x0D
+LF: Final = 0x0A
+# Longest `retry` value we read, in digits (11 days in milliseconds). int() on an unbounded run of digits is quadratic.
+MAX_RETRY_DIGITS: Final = 9
+
+
+@dataclass(slots=True)
+class Event:
+    """One dispatched event. `id` is the stream's last event id (it outlives the event that set it), None if unset.
+
+    `data` may be empty: MCP servers open resumable streams with an event that has an id and an empty `data:` line.
+    """
+
+    event: str
+    data: bytes
+    id: str | None
+
+
+class SSEDecoder:
+    """Turns the bytes of one event stream into events.
+
+    An event that the stream's end cuts off is never returned. `max_event_bytes` bounds what is held for one event, data
+    and unfinished line together; it stops a peer that never ends a line or an event.
+    """
+
+    def __init__(self, max_event_bytes: int) -> None:
+        self.max_event_bytes = max_event_bytes
+        # The reconnection time that the stream last asked for; None if it did not.
+        self.retry_ms: int | None = None
+        self.last_event_id: str | None = None
+
+        # Bytes before the first line until it is known whether they are a byte order mark; None afterwards.
+        self._start: bytes | None = b""
+        # The unfinished line, without terminator.
+        self._line = bytearray()
+        # The last line ended in CR; an LF that comes next belongs to it.
+        self._after_cr = False
+        # Each data line of the event followed by LF.
+        self._data = bytearray()
+        self._event = ""
+        self._error: ProtocolError | None = None
+
+    def receive_data(self, data: bytes) -> list[Event]:
+        """Return the events that `data` completes; raise `ProtocolError`, now and ever after, for one that is too big.
+
+        The events before the oversized one are returned first, whatever the pieces the stream came in.
+        """
+        if self._error is not None:
+            raise self._error
+        if self._start is not None:
+            data = self._start + data
+            if len(data) < len(BOM) and BOM.startswith(data):
+                self._start = data
+                return []
+            self._start = None
+            data = data.removeprefix(BOM)
+        if self._after_cr and data:
+            self._after_cr = False
+            if data[0] == LF:
+                data = data[1:]
+        if not data:
+            return []
+
+        events: list[Event] = []
+        lines = data.splitlines()  # of bytes: at CR, LF and CRLF, as the standard has it
+        rest = b"" if data[-1] in (CR, LF) else lines.pop()
+        self._after_cr = data[-1] == CR
+        if lines and self._line:
+            lines[0] = bytes(self._line) + lines[0]
+            self._line.clear()
+        for line in lines:
+            if len(line) + len(self._data) > self.max_event_bytes:
+                return self._fail(events)
+            if line:
+                self._take_field(line)
+            elif self._data:
+                del self._data[-1]
+                events.append(Event(self._event or "message", bytes(self._data), self.last_event_id))
+                self._data.clear()
+                self._event = ""
+            else:
+                self._event = ""
+        self._line += rest
+        if len(self._line) + len(self._data) > self.max_event_bytes:
+            return self._fail(events)
+        return events
+
+    def _fail(self, events: list[Event]) -> list[Event]:
+        self._error = ProtocolError(f"an event is longer than {self.max_event_bytes} bytes", http_status=413)
+        self._line.clear()
+        self._data.clear()
+        if not events:
+            raise self._error
+        return events
+
+    def _take_field(self, line: bytes) -> None:
+        name, _, value = line.partition(b":")  # a comment has the empty name
+        if value[:1] == b" ":
+            value = value[1:]
+        if name == b"data":
+            self._data += value
+            self._data.append(LF)
+        elif name == b"event":
+            self._event = value.decode("utf-8", "replace")
+        elif name == b"id":
+            if b"\0" not in value:
+                self.last_event_id = value.decode("utf-8", "replace")
+        elif name == b"retry" and value.isdigit() and len(value) <= MAX_RETRY_DIGITS:
+            self.retry_ms = int(value)
+
+
+def encode(data: bytes, event: str = "message", id: str | None = None) -> bytes:
+    """Return one event. Line ends within `data` reach the reader as LF.
+
+    Raise `ValueError` when `event` or `id` holds CR, LF or NUL: they would end the field and forge the next.
+    """
+    parts = [b"event: ", _field(event), b"\n"]
+    if id is not None:
+        parts += (b"id: ", _field(id), b"\n")
+    if b"\n" in data or b"\r" in data:
+        data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\ndata: ")
+    parts += (b"data: ", data, b"\n\n")
+    return b"".join(parts)
+
+
+def _field(value: str) -> bytes:
+    if "\r" in value or "\n" in value or "\0" in value:
+        raise ValueError(f"expected a field value without CR, LF and NUL, got {value!r:.60}")
+    return value.encode()

@@ -1,0 +1,204 @@
+"""The event-stream decoder against the WHATWG rules at every split of the bytes, the encoder against the decoder."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections import deque
+from itertools import repeat
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from only1mcp.errors import ProtocolError
+from only1mcp.wire.sse import Event, SSEDecoder, encode
+
+LIMIT = 10_000
+
+
+def decode(stream: bytes, sizes: list[int] | None = None, limit: int = LIMIT) -> tuple[list[Event], SSEDecoder]:
+    """Decode `stream` cut into pieces of `sizes`, the rest in one."""
+    decoder = SSEDecoder(limit)
+    events = []
+    position = 0
+    for size in sizes or []:
+        events += decoder.receive_data(stream[position : position + size])
+        position += size
+    events += decoder.receive_data(stream[position:])
+    return events, decoder
+
+
+def message(data: bytes, event: str = "message", id: str | None = None) -> Event:
+    return Event(event, data, id)
+
+
+TRANSCRIPTS = [
+    pytest.param(b"data: a\n\n", [message(b"a")], id="one line"),
+    pytest.param(b"data:a\n\n", [message(b"a")], id="no space"),
+    pytest.param(b"data:  a \n\n", [message(b" a ")], id="one space is dropped"),
+    pytest.param(b"data: a\r\n\r\ndata: b\r\n\r\n", [message(b"a"), message(b"b")], id="CRLF"),
+    pytest.param(b"data: a\r\rdata: b\r\r", [message(b"a"), message(b"b")], id="CR"),
+    pytest.param(b"data: a\r\n\n", [message(b"a")], id="CRLF then LF"),
+    pytest.param(b"data: a\n\r\n", [message(b"a")], id="LF then CRLF"),
+    pytest.param(b"data: a\r\n\rdata: b\n\r", [message(b"a"), message(b"b")], id="mixed ends"),
+    pytest.param(b"data: a\ndata: b\ndata\n\n", [message(b"a\nb\n")], id="several data lines"),
+    pytest.param(b"data\n\n", [message(b"")], id="field without colon"),
+    pytest.param(b"data:\n\n", [message(b"")], id="empty data is an event"),
+    pytest.param(b"id: 1\ndata:\n\n", [message(b"", id="1")], id="priming event"),
+    pytest.param(b"\xef\xbb\xbfdata: a\n\n", [message(b"a")], id="BOM"),
+    pytest.param(b"\xef\xbb\xbf\xef\xbb\xbfdata: a\n\n", [], id="only one BOM is dropped"),
+    pytest.param(b"\xef\xbbdata: a\n\n", [], id="half a BOM is part of the name"),
+    pytest.param(b"\n\xef\xbb\xbfdata: a\n\n", [], id="a BOM later is part of the name"),
+    pytest.param(b": hello\n:\n\ndata: a\n: there\ndata: b\n\n", [message(b"a\nb")], id="comments"),
+    pytest.param(b"event: endpoint\ndata: /m\n\ndata: b\n\n", [message(b"/m", "endpoint"), message(b"b")], id="event"),
+    pytest.param(b"event: x\n\ndata: b\n\n", [message(b"b")], id="event without data leaves nothing"),
+    pytest.param(b"event:\ndata: b\n\n", [message(b"b")], id="empty event name"),
+    pytest.param(b"event: a\nevent: b\ndata\n\n", [message(b"", "b")], id="last event name counts"),
+    pytest.param(b"event: \xff\xc3\xa9\ndata\n\n", [message(b"", "\ufffdé")], id="event name is decoded leniently"),
+    pytest.param(b"id: 1\ndata: a\n\ndata: b\n\n", [message(b"a", id="1"), message(b"b", id="1")], id="id stays"),
+    pytest.param(b"id: 1\n\ndata: b\n\n", [message(b"b", id="1")], id="id without data"),
+    pytest.param(b"id: 1\ndata: a\n\nid\ndata: b\n\n", [message(b"a", id="1"), message(b"b", id="")], id="id reset"),
+    pytest.param(b"id: 1\nid: 2\0\ndata: a\n\n", [message(b"a", id="1")], id="id with NUL is ignored"),
+    pytest.param(b"Data: a\n data: b\nfoo: c\nfoo\n: d\n\n", [], id="unknown fields"),
+    pytest.param(
+        b"data: a\x0b\x0c\x1c\x85b\xe2\x80\xa8c\n\n",
+        [message(b"a\x0b\x0c\x1c\x85b\xe2\x80\xa8c")],
+        id="no other line end",
+    ),
+    pytest.param(b"data: \xff\xfe\0\n\n", [message(b"\xff\xfe\0")], id="data is not decoded"),
+    pytest.param(b"data: a\n", [], id="cut before the blank line"),
+    pytest.param(b"data: a\n\ndata: b", [message(b"a")], id="cut in a line"),
+    pytest.param(b"", [], id="nothing"),
+    pytest.param(b"\n\r\n\r\r\n", [], id="blank lines"),
+]
+
+
+@pytest.mark.parametrize(("stream", "expected"), TRANSCRIPTS)
+def test_decodes_at_every_split(stream: bytes, expected: list[Event]) -> None:
+    assert decode(stream)[0] == expected
+    assert decode(stream, [1] * len(stream))[0] == expected
+    for cut in range(len(stream)):
+        assert decode(stream, [cut])[0] == expected
+        assert decode(stream, [cut, 0, 1])[0] == expected
+    assert decode(stream + b"\n\ndata: trailing\n\n")[0][-1].data == b"trailing"
+
+
+fragments = st.sampled_from(
+    [
+        b"\r",
+        b"\n",
+        b"\r\n",
+        b"data:",
+        b"data: x",
+        b"data",
+        b"id: 7",
+        b"id: \0",
+        b"event: e",
+        b"retry: 5",
+        b":",
+        b" ",
+        b"y",
+        b"\xef\xbb\xbf",
+    ]
+)
+
+
+@given(st.lists(fragments, max_size=30).map(b"".join), st.lists(st.integers(0, 9), max_size=40), st.integers(0, 30))
+def test_splitting_changes_nothing(stream: bytes, sizes: list[int], limit: int) -> None:
+    def outcome(sizes: list[int]) -> tuple[list[Event], int | None, bool]:
+        decoder = SSEDecoder(limit)
+        events: list[Event] = []
+        position = 0
+        try:
+            for size in [*sizes, len(stream), 0]:
+                events += decoder.receive_data(stream[position : position + size])
+                position += size
+        except ProtocolError:
+            return events, decoder.retry_ms, True
+        return events, decoder.retry_ms, False
+
+    assert outcome(sizes) == outcome([1] * len(stream)) == outcome([])
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (b"3000", 3000),
+        (b"0", 0),
+        (b"007", 7),
+        (b"", None),
+        (b"+1", None),
+        (b"-1", None),
+        (b"1 ", None),
+        (b"1_0", None),
+        (b"0x1", None),
+        ("٣".encode(), None),
+        (b"9" * 5000, None),
+    ],
+)
+def test_retry(value: bytes, expected: int | None) -> None:
+    _, decoder = decode(b"retry: " + value + b"\n")
+    assert decoder.retry_ms == expected
+
+
+def test_event_of_the_limit_passes_and_one_byte_more_does_not() -> None:
+    assert decode(b"data:" + b"x" * 4 + b"\n\n", limit=9)[0] == [message(b"xxxx")]
+    with pytest.raises(ProtocolError, match="longer than 9 bytes"):
+        decode(b"data:" + b"x" * 5 + b"\n\n", limit=9)
+
+
+@pytest.mark.parametrize("endless", [b"x", b":x", b"data: y\n", b"data\n", b": c"])
+def test_endless_event_is_refused_with_bounded_memory(endless: bytes) -> None:
+    decoder = SSEDecoder(100_000)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ProtocolError):
+            deque(map(decoder.receive_data, repeat(endless, 1_000_000)), maxlen=0)
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
+    with pytest.raises(ProtocolError):
+        decoder.receive_data(b"\n\ndata: a\n\n")
+
+
+def test_endless_comments_and_unknown_fields_cost_nothing() -> None:
+    decoder = SSEDecoder(100)
+    for _ in range(1000):
+        assert decoder.receive_data(b": keep-alive\nfoo: bar\n") == []
+    assert decoder.receive_data(b"data: a\n\n") == [message(b"a")]
+
+
+def test_events_before_an_oversized_one_are_returned() -> None:
+    decoder = SSEDecoder(20)
+    assert decoder.receive_data(b"data: a\n\ndata: " + b"x" * 30) == [message(b"a")]
+    with pytest.raises(ProtocolError):
+        decoder.receive_data(b"")
+
+
+def test_encode() -> None:
+    assert encode(b"{}") == b"event: message\ndata: {}\n\n"
+    assert encode(b"", "endpoint", "7-1") == b"event: endpoint\nid: 7-1\ndata: \n\n"
+    assert encode(b"a\rb\nc\r\nd\n") == b"event: message\ndata: a\ndata: b\ndata: c\ndata: d\ndata: \n\n"
+
+
+@pytest.mark.parametrize("bad", ["a\nb", "a\rb", "a\0b", "\n", "x\r\ndata: forged"])
+def test_encode_refuses_injection(bad: str) -> None:
+    with pytest.raises(ValueError, match="without CR, LF and NUL"):
+        encode(b"{}", event=bad)
+    with pytest.raises(ValueError, match="without CR, LF and NUL"):
+        encode(b"{}", id=bad)
+
+
+names = st.text(st.characters(exclude_characters="\r\n\0", exclude_categories=["Cs"]), max_size=20)
+
+
+@given(
+    st.lists(
+        st.tuples(st.binary(max_size=60) | st.sampled_from([b"\r", b"\n", b"data: x\n\n", b"id: 1\r\r"]), names, names)
+    )
+)
+def test_what_is_encoded_is_decoded(items: list[tuple[bytes, str, str]]) -> None:
+    stream = b"".join(encode(data, event, id) for data, event, id in items)
+    assert decode(stream)[0] == [
+        Event(event or "message", data.replace(b"\r\n", b"\n").replace(b"\r", b"\n"), id) for data, event, id in items
+    ]
