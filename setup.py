@@ -1,0 +1,83 @@
+"""Builds the compiled parts of `only1mcp._fast`; everything else about the package is in pyproject.toml.
+
+ONLY1MCP_EXTENSIONS=require   a failed compilation fails the installation
+ONLY1MCP_EXTENSIONS=skip      plain Python only
+ONLY1MCP_EXTENSIONS unset     try; without a working compiler the plain-Python twins are used
+ONLY1MCP_DEBUG=1              bounds checks, -O0 -g
+ONLY1MCP_SANITIZE=LIST        with ONLY1MCP_DEBUG: the compiler's -fsanitize=LIST, such as address,undefined
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+SOURCES = ("counters", "envelope", "lru", "ring")
+MODE = os.environ.get("ONLY1MCP_EXTENSIONS", "")
+DEBUG = os.environ.get("ONLY1MCP_DEBUG", "") not in ("", "0")
+SANITIZE = os.environ.get("ONLY1MCP_SANITIZE", "") if DEBUG else ""
+
+if MODE not in ("", "require", "skip"):
+    sys.exit(f"ONLY1MCP_EXTENSIONS must be require, skip or unset, got {MODE!r}")
+
+
+class BuildExtensions(build_ext):
+    """Adds the flags of the compiler at hand, and replaces a library that may be in use by renaming over it."""
+
+    def build_extensions(self) -> None:
+        if self.compiler.compiler_type == "msvc":
+            flags = ["/Od", "/Zi"] if DEBUG else ["/O2"]
+        else:
+            flags = ["-Wall", "-Wextra", *(["-O0", "-g3"] if DEBUG else ["-O2"])]
+            flags += [f"-fsanitize={SANITIZE}", "-fno-omit-frame-pointer"] if SANITIZE else []
+        for extension in self.extensions:
+            extension.extra_compile_args += flags
+            if SANITIZE:
+                extension.extra_link_args += [f"-fsanitize={SANITIZE}"]
+        super().build_extensions()
+
+    def copy_file(self, infile: Any, outfile: Any, *args: Any, **options: Any) -> Any:
+        # A process that has the old library mapped would crash if its file were overwritten in place.
+        fresh = f"{outfile}.new"
+        _, copied = super().copy_file(infile, fresh, *args, **options)
+        if not self.dry_run:
+            os.replace(fresh, outfile)
+        return outfile, copied
+
+
+def extensions() -> list[Extension]:
+    if MODE == "skip":
+        return []
+    try:
+        from Cython.Build import cythonize
+    except ImportError:
+        if MODE == "require":
+            raise
+        print("only1mcp: Cython is not installed, building without the compiled parts", file=sys.stderr)
+        return []
+    modules = [
+        Extension(f"only1mcp._fast.{name}", [f"src/only1mcp/_fast/{name}.pyx"], optional=MODE != "require")
+        for name in SOURCES
+        if Path(f"src/only1mcp/_fast/{name}.pyx").exists()
+    ]
+    checked: list[Extension] = cythonize(
+        modules,
+        build_dir="build/cython-debug" if DEBUG else "build/cython",
+        compiler_directives={
+            "language_level": 3,
+            "boundscheck": DEBUG,
+            "wraparound": False,
+            "cdivision": True,
+            "initializedcheck": DEBUG,
+            "overflowcheck": DEBUG,
+        },
+    )
+    return checked
+
+
+setup(ext_modules=extensions(), cmdclass={"build_ext": BuildExtensions})

@@ -1,0 +1,516 @@
+"""The plain-Python twin of every compiled part: oracle in tests, type stub for mypy, fallback without a compiler."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from mmap import mmap
+from typing import Final, NamedTuple
+
+import orjson
+import xxhash
+
+from only1mcp.errors import INVALID_PARAMS, INVALID_REQUEST, PARSE_ERROR, ProtocolError
+
+Span = tuple[int, int]
+
+REQUEST: Final = 1
+NOTIFICATION: Final = 2
+RESULT: Final = 3
+ERROR: Final = 4
+
+# An id is echoed, logged and kept as a key: a longer one is an attempt to make us store the sender's data.
+MAX_ID_OCTETS: Final = 256
+# The nesting at which orjson, which decodes what we forward, gives up; a greater `max_depth` has no effect.
+MAX_DEPTH: Final = 1024
+
+_MEMBERS: Final = frozenset(("jsonrpc", "id", "method", "params", "result", "error"))
+_PARAMS_MEMBERS: Final = frozenset(("name", "uri", "_meta"))
+
+
+class Envelope(NamedTuple):
+    """One JSON-RPC message: its bytes, and where in them the parts are that a proxy reads or replaces.
+
+    Spans are half-open byte offsets into `data`; the span of a string includes its quotes. `name`, `uri` and `meta` are
+    those of `params`.
+    """
+
+    data: bytes
+    kind: int
+    id: bytes | None
+    id_span: Span | None
+    method: str | None
+    method_span: Span | None
+    params: Span | None
+    name: Span | None
+    uri: Span | None
+    meta: Span | None
+    result: Span | None
+    error: Span | None
+
+
+def scan(data: bytes, max_depth: int = 64) -> Envelope:
+    """Validate one JSON-RPC 2.0 message and return its envelope (MCP "Base Protocol", "Messages").
+
+    Raises `ProtocolError`: -32700 for what is not one JSON text in UTF-8 (RFC 8259; numbers beyond a double and lone
+    surrogates included), -32600 for nesting beyond `max_depth`, batches, and whatever two parsers could read
+    differently, -32602 for params of the wrong type. Its `id` is set wherever the id could be read.
+    """
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        raise ProtocolError("the message is not UTF-8", code=PARSE_ERROR) from None
+    walker = _Walker(data, 0, min(max_depth, MAX_DEPTH))
+    walker.space()
+    opener = data[walker.position : walker.position + 1]
+    found = _Found(_MEMBERS)
+    try:
+        if opener == b"{":
+            for token, span in walker.members():
+                found.add(token, span)
+        else:
+            walker.value()
+    except _TooDeep:
+        raise ProtocolError(
+            f"the message is nested deeper than {walker.limit} levels", id=_readable_id(data, found)
+        ) from None
+    walker.space()
+    if walker.position != len(data):
+        raise walker.broken()
+    if opener == b"[":
+        raise ProtocolError("batches are not supported: send one message at a time")
+    if opener != b"{":
+        raise ProtocolError("expected a JSON object")
+    return _envelope(data, found)
+
+
+def members(data: bytes, start: int, end: int) -> dict[str, Span]:
+    """Return the spans of the values of the JSON object at `start:end`; raise `ProtocolError` for a repeated key.
+
+    The bytes must have passed `scan` (or orjson): anything else raises `ProtocolError` or yields nonsense.
+    """
+    walker = _Walker(data[start:end], 0, MAX_DEPTH)
+    walker.space()
+    if walker.peek() != b"{":
+        raise ProtocolError("expected a JSON object")
+    spans: dict[str, Span] = {}
+    try:
+        for token, (value_start, value_end) in walker.members():
+            key = _decode(token)
+            if key in spans:
+                raise ProtocolError("an object has the same key twice")
+            spans[key] = (start + value_start, start + value_end)
+    except _TooDeep:
+        raise walker.broken() from None
+    return spans
+
+
+def elements(data: bytes, start: int, end: int) -> list[Span]:
+    """Return the spans of the elements of the JSON array at `start:end`; the bytes as for `members`."""
+    walker = _Walker(data[start:end], 0, MAX_DEPTH)
+    walker.space()
+    if walker.peek() != b"[":
+        raise ProtocolError("expected a JSON array")
+    try:
+        return [(start + value_start, start + value_end) for value_start, value_end in walker.elements()]
+    except _TooDeep:
+        raise walker.broken() from None
+
+
+class _TooDeep(Exception):
+    """The nesting passed the limit."""
+
+
+class _Found:
+    """The members of one object that matter, each at its first place, and whether a reader could mistake them."""
+
+    def __init__(self, names: frozenset[str]) -> None:
+        self.names = names
+        self.spans: dict[str, Span] = {}
+        self.ambiguous: str | None = None  # the first name that is repeated or spelled in another case
+        self.ambiguous_id = False
+        self.unknown = False
+
+    def add(self, token: bytes, span: Span) -> None:
+        key = _decode(token)
+        name = key.casefold()
+        if name not in self.names:
+            self.unknown = True
+        elif name != key or name in self.spans:
+            self.ambiguous = self.ambiguous or name
+            self.ambiguous_id = self.ambiguous_id or name == "id"
+        else:
+            self.spans[name] = span
+
+
+_SPACE: Final = re.compile(rb"[ \t\n\r]*+")
+_STRING_PATTERN: Final = (
+    rb'"(?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u(?:[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}'
+    rb'|(?![dD][89a-fA-F])[0-9a-fA-F]{4})))*+"'
+)
+_NUMBER_PATTERN: Final = rb"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?"
+_STRING: Final = re.compile(_STRING_PATTERN)
+_SCALAR: Final = re.compile(_STRING_PATTERN + rb"|(" + _NUMBER_PATTERN + rb")|true|false|null")
+_INTEGER: Final = re.compile(rb"-?[0-9]+")
+_CLOSER: Final = {b"[": b"]", b"{": b"}"}
+
+
+class _Walker:
+    """Walks over JSON without decoding it and without recursion; `position` is the next byte to read."""
+
+    def __init__(self, data: bytes, position: int, limit: int) -> None:
+        self.data = data
+        self.position = position
+        self.limit = limit
+        self.depth = 0
+
+    def space(self) -> None:
+        match = _SPACE.match(self.data, self.position)
+        assert match is not None
+        self.position = match.end()
+
+    def peek(self) -> bytes:
+        return self.data[self.position : self.position + 1]
+
+    def broken(self) -> ProtocolError:
+        return ProtocolError("the message is not valid JSON", code=PARSE_ERROR)
+
+    def members(self) -> Iterator[tuple[bytes, Span]]:
+        """Yield the key token and the value's span of each member of the object at `position`."""
+        more = self._open(b"{")
+        while more:
+            token = self._key()
+            start = self.position
+            self.value()
+            yield token, (start, self.position)
+            more = self._next(b"}")
+
+    def elements(self) -> Iterator[Span]:
+        """Yield the span of each element of the array at `position`."""
+        more = self._open(b"[")
+        while more:
+            start = self.position
+            self.value()
+            yield start, self.position
+            more = self._next(b"]")
+
+    def value(self) -> None:
+        """Move past the value at `position`."""
+        closers: list[bytes] = []
+        while True:
+            opener = self.peek()
+            if opener in _CLOSER:
+                if self._open(opener):
+                    closers.append(_CLOSER[opener])
+                    if opener == b"{":
+                        self._key()
+                    continue
+            else:
+                self._scalar()
+            while closers:
+                if self._next(closers[-1]):
+                    if closers[-1] == b"}":
+                        self._key()
+                    break
+                closers.pop()
+            else:
+                return
+
+    def _open(self, opener: bytes) -> bool:
+        """Enter the container at `position`; return whether it has a first item, and leave it again if not."""
+        if self.depth >= self.limit:
+            raise _TooDeep
+        self.depth += 1
+        self.position += 1
+        self.space()
+        if self.peek() != _CLOSER[opener]:
+            return True
+        self.position += 1
+        self.depth -= 1
+        return False
+
+    def _next(self, closer: bytes) -> bool:
+        """Move past the comma after an item and return True, or past the closer and return False."""
+        self.space()
+        mark = self.peek()
+        self.position += 1
+        if mark == b",":
+            self.space()
+            return True
+        if mark != closer:
+            raise self.broken()
+        self.depth -= 1
+        return False
+
+    def _key(self) -> bytes:
+        match = _STRING.match(self.data, self.position)
+        if match is None:
+            raise self.broken()
+        self.position = match.end()
+        self.space()
+        if self.peek() != b":":
+            raise self.broken()
+        self.position += 1
+        self.space()
+        return match[0]
+
+    def _scalar(self) -> None:
+        match = _SCALAR.match(self.data, self.position)
+        if match is None:
+            raise self.broken()
+        if match[1] is not None and float(match[1]) in (float("inf"), float("-inf")):
+            raise self.broken()
+        self.position = match.end()
+
+
+def _decode(token: bytes) -> str:
+    """Return the text of a valid JSON string token."""
+    try:
+        text: str = orjson.loads(token)
+    except orjson.JSONDecodeError:
+        raise ProtocolError("the message is not UTF-8", code=PARSE_ERROR) from None
+    return text
+
+
+def _readable_id(data: bytes, found: _Found) -> bytes | None:
+    """Return the token of the id when there is exactly one and it is of a kind that may be echoed."""
+    if found.ambiguous_id or "id" not in found.spans:
+        return None
+    start, end = found.spans["id"]
+    token = data[start:end]
+    if len(token) > MAX_ID_OCTETS or not (token[:1] == b'"' or _INTEGER.fullmatch(token)):
+        return None
+    return token
+
+
+def _envelope(data: bytes, found: _Found) -> Envelope:
+    """Check the shape of a valid JSON object against JSON-RPC 2.0 and return its envelope."""
+    spans = found.spans
+    id = _readable_id(data, found)
+
+    def refused(message: str, code: int = INVALID_REQUEST) -> ProtocolError:
+        return ProtocolError(message, code=code, id=id)
+
+    def first(name: str) -> bytes:
+        start = spans[name][0]
+        return data[start : start + 1]
+
+    if found.ambiguous is not None:
+        raise refused(f"{found.ambiguous!r} occurs twice or in another case")
+    version = spans.get("jsonrpc")
+    if version is None or orjson.loads(data[version[0] : version[1]]) != "2.0":
+        raise refused("jsonrpc must be '2.0'")
+    if "id" in spans and id is None and not ("error" in spans and "method" not in spans and first("id") == b"n"):
+        raise refused(f"id must be a string or an integer of at most {MAX_ID_OCTETS} octets")
+    if ("method" in spans) + ("result" in spans) + ("error" in spans) != 1:
+        raise refused("expected exactly one of method, result and error")
+
+    method = params = name = uri = meta = None
+    if "method" in spans:
+        if found.unknown:
+            raise refused("a request has only the members jsonrpc, id, method and params")
+        if first("method") != b'"':
+            raise refused("method must be a string")
+        method = _decode(data[slice(*spans["method"])])
+        kind = NOTIFICATION if id is None else REQUEST
+        params = spans.get("params")
+        if params is not None:
+            if first("params") != b"{":
+                raise refused("params must be an object", INVALID_PARAMS)
+            inner = _Found(_PARAMS_MEMBERS)
+            for token, span in _Walker(data, params[0], MAX_DEPTH).members():
+                inner.add(token, span)
+            if inner.ambiguous is not None:
+                raise refused(f"'{inner.ambiguous}' occurs twice or in another case in params")
+            name, uri, meta = (inner.spans.get(key) for key in ("name", "uri", "_meta"))
+            if name is not None and data[name[0]] != 0x22:
+                raise refused("params.name must be a string", INVALID_PARAMS)
+            if uri is not None and data[uri[0]] != 0x22:
+                raise refused("params.uri must be a string", INVALID_PARAMS)
+            if meta is not None and data[meta[0]] != 0x7B:
+                raise refused("params._meta must be an object", INVALID_PARAMS)
+    elif "result" in spans:
+        if id is None:
+            raise refused("a result must have an id")
+        kind = RESULT
+    else:
+        if first("error") != b"{":
+            raise refused("error must be an object")
+        kind = ERROR
+    return Envelope(
+        data=data,
+        kind=kind,
+        id=id,
+        id_span=None if id is None else spans["id"],
+        method=method,
+        method_span=spans.get("method"),
+        params=params,
+        name=name,
+        uri=uri,
+        meta=meta,
+        result=spans.get("result"),
+        error=spans.get("error"),
+    )
+
+
+class Ring:
+    """Consistent hashing: a key keeps its node while other nodes come and go.
+
+    `nodes` are distinct `(id, weight 0-100)` pairs; a node of weight 100 has `virtual_nodes` points on the ring, a
+    lesser one proportionally fewer (at least one), one of weight 0 none.
+    """
+
+    def __init__(self, nodes: Sequence[tuple[str, int]], virtual_nodes: int = 200) -> None:
+        if virtual_nodes < 1:
+            raise ValueError(f"virtual_nodes must be at least 1, got {virtual_nodes!r}")
+        if len({id for id, _ in nodes}) != len(nodes):
+            raise ValueError("the ids of nodes must be distinct")
+        for id, weight in nodes:
+            if not 0 <= weight <= 100:
+                raise ValueError(f"the weight of {id!r} must be 0-100, got {weight!r}")
+        points = sorted(
+            (xxhash.xxh3_64_intdigest(f"{id}#{i}".encode()), id)
+            for id, weight in nodes
+            for i in range(max(1, virtual_nodes * weight // 100) if weight else 0)
+        )
+        self._hashes = [point for point, _ in points]
+        self._owners = [id for _, id in points]
+        self._used = len(set(self._owners))
+
+    def lookup(self, key: bytes) -> str | None:
+        """Return the node of `key`, or None when no node has any weight."""
+        if not self._owners:
+            return None
+        position = bisect_left(self._hashes, xxhash.xxh3_64_intdigest(key))
+        return self._owners[position % len(self._owners)]
+
+    def successors(self, key: bytes) -> Iterator[str]:
+        """Yield each node once, in ring order from `lookup(key)` on: where to go when earlier ones cannot be used."""
+        seen: set[str] = set()
+        position = bisect_left(self._hashes, xxhash.xxh3_64_intdigest(key))
+        while len(seen) < self._used:
+            owner = self._owners[position % len(self._owners)]
+            position += 1
+            if owner not in seen:
+                seen.add(owner)
+                yield owner
+
+
+class LRU:
+    """A byte-budgeted map with a time to live for each entry; the least recently used ones make room.
+
+    Every operation is O(1). Time is the caller's, in milliseconds of any one clock that does not go back.
+    """
+
+    # What an entry costs beside its key and value: object headers, links and its share of the table, rounded up.
+    ENTRY_OVERHEAD: Final = 256
+    _FOREVER: Final = 2**63 - 1
+
+    def __init__(self, limit_bytes: int) -> None:
+        if limit_bytes < 0:
+            raise ValueError(f"limit_bytes must not be negative, got {limit_bytes!r}")
+        self.limit_bytes = limit_bytes
+        self.used_bytes = 0
+        self.evictions = 0
+        self._entries: OrderedDict[bytes, tuple[bytes, int]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def lookup(self, key: bytes, now_ms: int) -> bytes | None:
+        """Return the value and make it the most recently used; None when it is absent or its time has passed."""
+        entry = self._entries.get(key)
+        if entry is None:
+            return None
+        if entry[1] <= now_ms:
+            self.discard(key)
+            return None
+        self._entries.move_to_end(key)
+        return entry[0]
+
+    def store(self, key: bytes, value: bytes, ttl_ms: int, now_ms: int) -> bool:
+        """Keep `value` for `ttl_ms`, evicting others as needed.
+
+        Returns False, with nothing kept under `key`, when the entry alone passes the limit or `ttl_ms` is not positive.
+        """
+        self.discard(key)
+        size = len(key) + len(value) + self.ENTRY_OVERHEAD
+        if size > self.limit_bytes or ttl_ms <= 0:
+            return False
+        while self.used_bytes + size > self.limit_bytes:
+            self.discard(next(iter(self._entries)))
+            self.evictions += 1
+        self._entries[key] = (value, min(now_ms + ttl_ms, self._FOREVER))
+        self.used_bytes += size
+        return True
+
+    def discard(self, key: bytes) -> bool:
+        """Forget `key`; return whether it was there."""
+        entry = self._entries.pop(key, None)
+        if entry is None:
+            return False
+        self.used_bytes -= len(key) + len(entry[0]) + self.ENTRY_OVERHEAD
+        return True
+
+    def clear(self) -> int:
+        """Forget everything; return how many entries there were. `evictions` keeps its count."""
+        count = len(self._entries)
+        self._entries.clear()
+        self.used_bytes = 0
+        return count
+
+
+class Counters:
+    """A row of signed 64-bit slots, in memory of its own or in a writable buffer such as a shared mmap.
+
+    One writer a slot: additions are plain, not atomic between processes. Sums wrap around at 64 bits.
+    """
+
+    def __init__(self, size: int, buffer: bytearray | memoryview | mmap | None = None) -> None:
+        if size < 0:
+            raise ValueError(f"size must not be negative, got {size!r}")
+        view = memoryview(bytearray(size * 8) if buffer is None else buffer).cast("B")
+        if view.readonly:
+            raise ValueError("the buffer must be writable")
+        if len(view) < size * 8:
+            raise ValueError(f"{size} slots need {size * 8} bytes, the buffer has {len(view)}")
+        self._slots = view[: size * 8].cast("q")
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    def add(self, index: int, n: int = 1) -> None:
+        """Add `n` to a slot."""
+        self.set(index, (self.get(index) + _int64(n) + 2**63) % 2**64 - 2**63)
+
+    def set(self, index: int, value: int) -> None:
+        """Set a slot."""
+        self._check(index)
+        self._slots[index] = _int64(value)
+
+    def get(self, index: int) -> int:
+        """Return the value of a slot."""
+        self._check(index)
+        return self._slots[index]
+
+    def observe(self, base: int, bounds: tuple[int, ...], value_us: int) -> None:
+        """Count `value_us` in a histogram laid out from slot `base` on.
+
+        One slot for each upper bound (inclusive, ascending), one for what lies above them all, one for the sum in µs.
+        """
+        self._check(base)
+        self._check(base + len(bounds) + 1)
+        self.add(base + len(bounds) + 1, value_us)
+        self.add(base + bisect_left(bounds, value_us))
+
+    def _check(self, index: int) -> None:
+        if not 0 <= index < len(self._slots):
+            raise IndexError(f"slot {index} of {len(self._slots)}")
+
+
+def _int64(value: int) -> int:
+    if not -(2**63) <= value < 2**63:
+        raise OverflowError(f"{value} does not fit a slot of 64 bits")
+    return value
