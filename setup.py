@@ -74,7 +74,6 @@ def extensions() -> list[Extension]:
             "wraparound": False,
             "cdivision": True,
             "initializedcheck": DEBUG,
-            "overflowcheck": DEBUG,
         },
     )
     return checked

@@ -6,8 +6,9 @@ import re
 from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from mmap import mmap
-from typing import Final, NamedTuple
+from typing import Final
 
 import orjson
 import xxhash
@@ -30,7 +31,8 @@ _MEMBERS: Final = frozenset(("jsonrpc", "id", "method", "params", "result", "err
 _PARAMS_MEMBERS: Final = frozenset(("name", "uri", "_meta"))
 
 
-class Envelope(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Envelope:
     """One JSON-RPC message: its bytes, and where in them the parts are that a proxy reads or replaces.
 
     Spans are half-open byte offsets into `data`; the span of a string includes its quotes. `name`, `uri` and `meta` are
