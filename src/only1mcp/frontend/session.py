@@ -1,0 +1,183 @@
+"""Session ids of the handshake era: the session itself, sealed, so that any process with the key can open it.
+
+A token is an AEAD of what we must remember about a client (MCP 2025-11-25 Transports, "Session Management"). It opens
+only for the principal it was made for, so that a stolen id is worth nothing to another one; that principal's own
+credentials are checked on every request all the same.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import re
+import struct
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
+# A session ends after this long however busy it is; the client then gets 404 and initializes again. It bounds how long
+# a token is good for that leaked together with its principal's credentials, and how long ended ids are remembered.
+SESSION_LIFETIME_S: Final = 24 * 3600
+# Every request carries the token, and header tables of common servers hold lines of 512 characters without growing.
+MAX_TOKEN_CHARS: Final = 512
+# Ended sessions are remembered until they expire. A client that opens and ends sessions in a loop would fill the
+# memory; beyond this number the oldest is forgotten, which lets its own principal, and nobody else, use that id again.
+MAX_TERMINATED: Final = 65_536
+# Opened tokens are kept so that a request of a known session costs no decryption. A client cannot fill it with forged
+# tokens, only with sessions it opened; the oldest makes room.
+MAX_OPENED: Final = 8_192
+
+_VERSION: Final = b"\x01"
+_NONCE_BYTES: Final = 12
+_TAG_BYTES: Final = 16
+_HEADER: Final = struct.Struct(">IB")  # expiry in Unix seconds, length of the revision
+_MAX_REVISION: Final = 16
+_MAX_SEALED: Final = MAX_TOKEN_CHARS * 3 // 4
+_ROOM: Final = _MAX_SEALED - len(_VERSION) - _NONCE_BYTES - _TAG_BYTES - _HEADER.size - _MAX_REVISION
+_TOKEN: Final = re.compile(rf"[A-Za-z0-9_-]{{40,{MAX_TOKEN_CHARS}}}")
+
+# The parts of ClientCapabilities that decide what we may ask of a client, smallest useful form (MCP schema).
+_KNOWN: Final[dict[str, tuple[str, ...]]] = {
+    "elicitation": ("form", "url"),
+    "sampling": ("tools", "context"),
+    "roots": ("listChanged",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What a session id stands for. `id` names it without giving it away: fit for keys and logs, useless as a token.
+
+    `capabilities` is the JSON text of the client's capabilities, trimmed as `SessionSealer.seal` says.
+    """
+
+    id: str
+    principal_id: str
+    revision: str
+    capabilities: bytes
+    expires_at: float
+
+
+class SessionSealer:
+    """Makes and opens session ids. `key` is 32 secret bytes, the same in every process that shares the clients.
+
+    `now` is Unix time in seconds everywhere, because a token outlives the process that made it.
+    """
+
+    def __init__(self, key: bytes) -> None:
+        if len(key) != 32:
+            raise ValueError(f"expected a key of 32 bytes, got {len(key)}")
+        # A key of its own: other things are sealed with the same secret, and none may pass for a session.
+        self._aead = ChaCha20Poly1305(hashlib.blake2b(key=key, person=b"only1mcp.session", digest_size=32).digest())
+        self._opened: OrderedDict[str, Session] = OrderedDict()
+        self._terminated: OrderedDict[str, float] = OrderedDict()
+
+    def seal(self, principal_id: str, revision: str, capabilities: bytes, now: float) -> str:
+        """Return the id of a new session: at most MAX_TOKEN_CHARS characters of base64url.
+
+        `capabilities` is the JSON object of `initialize`. Where it does not fit it is kept in part: the sub-keys of
+        elicitation, sampling and roots that MCP defines, then whole extensions, experimental and other entries as long
+        as there is room. A capability that was dropped counts as not declared, which every peer must be able to bear.
+        """
+        mark = revision.encode("ascii")
+        if not 0 < len(mark) <= _MAX_REVISION:
+            raise ValueError(f"expected a revision of 1-{_MAX_REVISION} characters, got {revision!r:.40}")
+        nonce = os.urandom(_NONCE_BYTES)
+        kept = capabilities if len(capabilities) <= _ROOM else _trimmed(capabilities)
+        plain = _HEADER.pack(int(now) + SESSION_LIFETIME_S, len(mark)) + mark + kept
+        sealed = self._aead.encrypt(nonce, plain, principal_id.encode())
+        return base64.urlsafe_b64encode(_VERSION + nonce + sealed).rstrip(b"=").decode("ascii")
+
+    def open(self, token: str, principal_id: str, now: float) -> Session | None:
+        """Return the session, or None when the id is not ours, altered, another principal's, expired or terminated."""
+        session = self._opened.get(token)
+        if session is None:
+            session = self._unseal(token, principal_id)
+            if session is None or session.id in self._terminated:
+                return None
+            if session.expires_at > now:
+                if len(self._opened) >= MAX_OPENED:
+                    self._opened.popitem(last=False)
+                self._opened[token] = session
+        if session.expires_at <= now:
+            self._opened.pop(token, None)
+            return None
+        return session if session.principal_id == principal_id else None
+
+    def terminate(self, token: str, principal_id: str, now: float) -> bool:
+        """End a session for good; False when `open` would not have opened it."""
+        session = self.open(token, principal_id, now)
+        if session is None:
+            return False
+        self._opened.pop(token, None)
+        self._terminated[session.id] = session.expires_at
+        # Two out for each one in keeps the table bounded at a constant cost.
+        for _ in range(2):
+            id, expires_at = next(iter(self._terminated.items()))
+            if expires_at <= now or len(self._terminated) > MAX_TERMINATED:
+                del self._terminated[id]
+        return True
+
+    def _unseal(self, token: str, principal_id: str) -> Session | None:
+        if not _TOKEN.fullmatch(token):
+            return None
+        try:
+            octets = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
+        except ValueError:
+            return None
+        # Unused bits of the last character may differ and decode alike; one session has one spelling.
+        if base64.urlsafe_b64encode(octets).rstrip(b"=").decode("ascii") != token or octets[:1] != _VERSION:
+            return None
+        nonce = octets[1 : 1 + _NONCE_BYTES]
+        try:
+            plain = self._aead.decrypt(nonce, octets[1 + _NONCE_BYTES :], principal_id.encode())
+        except InvalidTag:
+            return None
+        expires_at, length = _HEADER.unpack_from(plain)
+        revision = plain[_HEADER.size : _HEADER.size + length].decode("ascii")
+        return Session(nonce.hex(), principal_id, revision, plain[_HEADER.size + length :], float(expires_at))
+
+
+def _trimmed(capabilities: bytes) -> bytes:
+    """Return as much of a capabilities object as fits into _ROOM bytes, the parts we act on first."""
+    whole: Any = orjson.loads(capabilities)
+    if not isinstance(whole, dict):
+        return b"{}"
+    compact = orjson.dumps(whole)
+    if len(compact) <= _ROOM:
+        return compact
+    kept: dict[str, Any] = {}
+    for name, parts in _KNOWN.items():
+        if isinstance(whole.get(name), dict):
+            kept[name] = {part: _flag(whole[name][part]) for part in parts if part in whole[name]}
+    used = len(orjson.dumps(kept))
+    for path, value in _entries(whole):
+        # What the entry adds: its key, colon and comma, and the braces of the map it opens.
+        size = len(orjson.dumps({path[-1]: value})) - 1
+        opens = len(path) == 2 and path[0] not in kept
+        size += len(orjson.dumps(path[0])) + 4 if opens else 0
+        if used + size <= _ROOM:
+            (kept if len(path) == 1 else kept.setdefault(path[0], {}))[path[-1]] = value
+            used += size
+    return orjson.dumps(kept)
+
+
+def _flag(value: Any) -> Any:
+    return value if isinstance(value, bool) else {}
+
+
+def _entries(whole: dict[str, Any]) -> list[tuple[tuple[str, ...], Any]]:
+    """List what may be kept whole or dropped whole, most useful first."""
+    entries: list[tuple[tuple[str, ...], Any]] = []
+    for name in ("extensions", "experimental"):
+        if isinstance(whole.get(name), dict):
+            entries.extend(((name, key), value) for key, value in whole[name].items())
+    entries.extend(
+        ((name,), value) for name, value in whole.items() if name not in {*_KNOWN, "extensions", "experimental"}
+    )
+    return entries
