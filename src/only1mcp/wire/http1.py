@@ -1,0 +1,404 @@
+"""HTTP/1.1 connections without I/O, seen from the server and from the client (RFC 9112).
+
+Feed `receive_data` and `receive_eof`, then call `next_event` until it returns None; write what the `send_*` methods
+return. One exchange at a time: after END nothing more is parsed until `start_next_cycle`.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from http import HTTPStatus
+from typing import Final
+
+import h11
+
+from only1mcp.errors import ProtocolError
+from only1mcp.wire.http1_body import Body, ChunkedBody, LengthBody, UntilEOFBody
+from only1mcp.wire.http1_events import (
+    CLOSED,
+    END,
+    ClientEvent,
+    Closed,
+    End,
+    Fields,
+    Headers,
+    RequestHead,
+    ResponseHead,
+    ServerEvent,
+)
+from only1mcp.wire.http1_head import (
+    TOKEN,
+    HeadCutter,
+    check_request_line,
+    check_status_line,
+    read_request_head,
+    read_response_head,
+)
+
+__all__ = [
+    "CLOSED",
+    "END",
+    "ClientConnection",
+    "Closed",
+    "End",
+    "Fields",
+    "Headers",
+    "RequestHead",
+    "ResponseHead",
+    "ServerConnection",
+]
+
+# Interim responses that one request may get before its answer; more is a way to keep us busy for ever.
+MAX_INTERIM_RESPONSES: Final = 16
+
+_NAME = re.compile(TOKEN)
+_VALUE = re.compile(rb"(?:[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?")
+_OURS = frozenset({b"content-length", b"transfer-encoding", b"connection"})
+_STATUS_LINES = {
+    status.value: b"HTTP/1.1 %d %s\r\n" % (status.value, status.phrase.encode("ascii")) for status in HTTPStatus
+}
+
+
+class _State(enum.Enum):
+    HEAD = "head"  # waiting for a head, or inside one
+    BODY = "body"
+    DONE = "done"  # the peer's message is complete
+    CLOSED = "closed"
+    ERROR = "error"
+
+
+class ServerConnection:
+    """The server's side of one connection: requests come in, responses go out.
+
+    `max_header_bytes` bounds the head and the trailer section, `max_body_bytes` the decoded body.
+    """
+
+    def __init__(self, max_header_bytes: int, max_body_bytes: int) -> None:
+        self._max_header = max_header_bytes
+        self._max_body = max_body_bytes
+        self._buffer = bytearray()
+        self._cutter = HeadCutter(max_header_bytes, "request", self._check_first_line)
+        self._eof = False
+        self._state = _State.HEAD
+        self._error: ProtocolError | None = None
+        # Ask for `Connection: close` on the next response.
+        self.close_after = False
+        self._reset()
+
+    def _reset(self) -> None:
+        self._state = _State.HEAD
+        self._head: RequestHead | None = None
+        self._body: Body = LengthBody(0)
+        self._method = b""
+        self._blank_line_ignored = False
+        self._continue_expected = False
+        self._response: _State = _State.HEAD
+        self._response_chunked = False
+
+    def __repr__(self) -> str:
+        return f"<ServerConnection request={self._state.value} response={self._response.value}>"
+
+    @property
+    def pending_bytes(self) -> int:
+        """The number of bytes received and not yet consumed."""
+        return len(self._buffer)
+
+    @property
+    def request_complete(self) -> bool:
+        """Whether END has been returned for the request at hand."""
+        return self._state is _State.DONE
+
+    @property
+    def continue_expected(self) -> bool:
+        """Whether the client waits for `send_continue` before it sends the body (RFC 9110 section 10.1.1)."""
+        return self._continue_expected and not self._buffer
+
+    @property
+    def must_close(self) -> bool:
+        """Whether the connection ends with the response at hand."""
+        return self.close_after or self._state in (_State.ERROR, _State.CLOSED)
+
+    def receive_data(self, data: bytes) -> None:
+        self._buffer += data
+
+    def receive_eof(self) -> None:
+        self._eof = True
+
+    def next_event(self) -> ServerEvent | None:
+        """Return the next event, or None when more bytes or `start_next_cycle` are needed.
+
+        Raise `ProtocolError` (400, 413, 414, 415, 417, 431, 501, 505) for what is not served: answer it and close.
+        """
+        if self._error is not None:
+            raise self._error
+        try:
+            if self._state is _State.HEAD:
+                return self._next_head()
+            if self._state is _State.BODY:
+                return self._next_data()
+        except ProtocolError as error:
+            self._error = error
+            self._state = _State.ERROR
+            raise
+        return CLOSED if self._state is _State.CLOSED else None
+
+    def send_continue(self) -> bytes:
+        """Return the interim response that asks for the body."""
+        self._continue_expected = False
+        return b"HTTP/1.1 100 Continue\r\n\r\n"
+
+    def send_response(self, status: int, headers: Headers, body: bytes) -> bytes:
+        """Return a whole response; Content-Length and, where the connection ends, Connection are added."""
+        self._start_response()
+        self._response = _State.DONE
+        parts = self._head_parts(status, headers)
+        # "A server MUST NOT send a Content-Length header field in any response with a status code of 1xx or 204"
+        # (RFC 9110 section 8.6).
+        if status not in (204, 304):
+            parts.append(b"content-length: %d\r\n" % len(body))
+        parts.append(b"\r\n")
+        if self._method != b"HEAD" and status not in (204, 304):
+            parts.append(body)
+        return b"".join(parts)
+
+    def send_head(self, status: int, headers: Headers) -> bytes:
+        """Return the head of a streamed response, to be followed by `send_data` and `send_end`."""
+        self._start_response()
+        self._response = _State.BODY
+        if status in (204, 304):
+            raise ValueError(f"a response with status {status} has no body to stream")
+        self._response_chunked = self._head is not None and self._head.http_version != b"1.0"
+        if not self._response_chunked:
+            self.close_after = True
+        parts = self._head_parts(status, headers)
+        if self._response_chunked:
+            parts.append(b"transfer-encoding: chunked\r\n")
+        parts.append(b"\r\n")
+        return b"".join(parts)
+
+    def send_data(self, data: bytes) -> bytes:
+        """Return `data` framed as a part of the body; it may be empty."""
+        if self._response is not _State.BODY:
+            raise RuntimeError(f"expected a started stream, got data in state {self._response.value}")
+        # An empty chunk would end the body.
+        if self._method == b"HEAD" or not data:
+            return b""
+        return b"%x\r\n%b\r\n" % (len(data), data) if self._response_chunked else data
+
+    def send_end(self) -> bytes:
+        """Return the end of a streamed body; without chunks it is the end of the connection."""
+        if self._response is not _State.BODY:
+            raise RuntimeError(f"expected a started stream, got its end in state {self._response.value}")
+        self._response = _State.DONE
+        return b"0\r\n\r\n" if self._response_chunked and self._method != b"HEAD" else b""
+
+    def start_next_cycle(self) -> bool:
+        """Return True and get ready for the next request, or False when the connection must close.
+
+        Both messages must be complete before.
+        """
+        if self.must_close or self._response is not _State.DONE or self._state is not _State.DONE:
+            return False
+        self._reset()
+        return True
+
+    def _next_head(self) -> ServerEvent | None:
+        buffer = self._buffer
+        # "a server ... SHOULD ignore at least one empty line (CRLF) received prior to the request-line"
+        # (RFC 9112 section 2.2).
+        if not self._blank_line_ignored and buffer.startswith(b"\r\n"):
+            del buffer[:2]
+            self._blank_line_ignored = True
+        if buffer:
+            raw = self._cutter.maybe_cut(buffer)
+            if raw is not None:
+                return self._begin(read_request_head(raw, self._max_body))
+            if self._eof:
+                raise ProtocolError("connection closed inside a request head")
+            return None
+        if self._eof:
+            self._state = _State.CLOSED
+            return CLOSED
+        return None
+
+    def _begin(self, head: RequestHead) -> RequestHead:
+        self._head = head
+        self._state = _State.BODY
+        self._continue_expected = head.expect_continue
+        if head.chunked:
+            self._body = ChunkedBody(self._max_body, self._max_header)
+        else:
+            self._body = LengthBody(head.content_length or 0)
+        # HTTP/1.0 is answered and closed: its keep-alive was never specified.
+        if head.http_version == b"1.0" or b"close" in head.tokens(b"connection"):
+            self.close_after = True
+        return head
+
+    def _next_data(self) -> ServerEvent | None:
+        data = self._body.maybe_read(self._buffer)
+        if data is not None:
+            self._continue_expected = False
+            return data
+        if self._body.complete:
+            self._continue_expected = False
+            self._state = _State.DONE
+            return END
+        if self._eof:
+            self._body.read_eof()
+        return None
+
+    def _check_first_line(self, line: bytes) -> None:
+        # Known even when the request is refused: the answer to HEAD has no body.
+        self._method = line.partition(b" ")[0]
+        check_request_line(line)
+
+    def _start_response(self) -> None:
+        if self._response is not _State.HEAD:
+            raise RuntimeError(f"expected one response to a request, got another in state {self._response.value}")
+
+    def _head_parts(self, status: int, headers: Headers) -> list[bytes]:
+        line = _STATUS_LINES.get(status)
+        parts = [line if line is not None else b"HTTP/1.1 %d \r\n" % status]
+        _check_fields(headers)
+        for name, value in headers:
+            parts += (name, b": ", value, b"\r\n")
+        if self.must_close:
+            parts.append(b"connection: close\r\n")
+        return parts
+
+
+class ClientConnection:
+    """The client's side of one connection: one request goes out, its response comes in, and so on while `reusable`.
+
+    `max_header_bytes` bounds the response head and the trailer section; the caller bounds the body.
+    """
+
+    def __init__(self, max_header_bytes: int) -> None:
+        self._max_header = max_header_bytes
+        self._buffer = bytearray()
+        self._cutter = HeadCutter(max_header_bytes, "response", check_status_line)
+        self._eof = False
+        self._keep_alive = True
+        self._error: ProtocolError | None = None
+        self._reset()
+
+    def _reset(self) -> None:
+        self._state = _State.DONE
+        self._h11: h11.Connection | None = None
+        self._body: Body = LengthBody(0)
+        self._method = b""
+        self._interim = 0
+        # Whether any byte of the response has arrived.
+        self.response_started = False
+
+    def __repr__(self) -> str:
+        return f"<ClientConnection response={self._state.value} reusable={self.reusable}>"
+
+    @property
+    def reusable(self) -> bool:
+        """Whether the connection may carry another request: the last answer is complete and nothing followed it."""
+        return self._state is _State.DONE and self._keep_alive and not self._eof and not self._buffer
+
+    def send_request(self, method: bytes, target: bytes, headers: Headers, body: bytes = b"") -> bytes:
+        """Return the whole request; `headers` must hold Host; Content-Length is added where it belongs.
+
+        Raise ValueError for what must not be sent (a CR in a value, a framing field, no Host).
+        """
+        if self._h11 is not None or not self.reusable:
+            raise RuntimeError(f"expected a connection between two exchanges, got {self!r}")
+        _check_fields(headers)
+        # "A user agent SHOULD send Content-Length in a request when the method defines a meaning for enclosed content"
+        # (RFC 9110 section 8.6).
+        framing = [(b"content-length", b"%d" % len(body))] if body or method in (b"POST", b"PUT", b"PATCH") else []
+        connection = h11.Connection(h11.CLIENT)
+        try:
+            head = connection.send(h11.Request(method=method, target=target, headers=[*headers, *framing]))
+        except h11.LocalProtocolError as error:
+            raise ValueError(f"expected a request that HTTP allows: {error}") from None
+        assert head is not None
+        self._h11 = connection
+        self._method = method
+        self._state = _State.HEAD
+        return bytes(head) + body
+
+    def receive_data(self, data: bytes) -> None:
+        self.response_started = True
+        self._buffer += data
+
+    def receive_eof(self) -> None:
+        self._eof = True
+
+    def next_event(self) -> ClientEvent | None:
+        """Return the next event of the response, or None when more bytes are needed or it is complete.
+
+        Interim responses are skipped. Raise `ProtocolError` (502) when the bytes are not one HTTP/1.1 response.
+        """
+        if self._error is not None:
+            raise self._error
+        try:
+            if self._state is _State.HEAD:
+                return self._next_head()
+            if self._state is _State.BODY:
+                return self._next_data()
+        except ProtocolError as error:
+            error.http_status = 502
+            self._error = error
+            self._state = _State.ERROR
+            raise
+        return None
+
+    def start_next_cycle(self) -> None:
+        """Get ready for the next request; only when `reusable`."""
+        if not self.reusable:
+            raise RuntimeError(f"expected a reusable connection, got {self!r}")
+        self._reset()
+
+    def _next_head(self) -> ClientEvent | None:
+        assert self._h11 is not None
+        while (raw := self._cutter.maybe_cut(self._buffer)) is not None:
+            head = read_response_head(raw, self._h11)
+            if head is not None:
+                return self._begin(head)
+            self._interim += 1
+            if self._interim > MAX_INTERIM_RESPONSES:
+                raise ProtocolError(f"expected at most {MAX_INTERIM_RESPONSES} interim responses")
+        if self._eof:
+            raise ProtocolError("connection closed before the response was complete")
+        return None
+
+    def _begin(self, head: ResponseHead) -> ResponseHead:
+        self._state = _State.BODY
+        if head.http_version == b"1.0" or b"close" in head.tokens(b"connection"):
+            self._keep_alive = False
+        # RFC 9112 section 6.3, items 1, 4, 6 and 8.
+        if self._method == b"HEAD" or head.status in (204, 304):
+            self._body = LengthBody(0)
+        elif head.chunked:
+            self._body = ChunkedBody(None, self._max_header)
+        elif head.content_length is not None:
+            self._body = LengthBody(head.content_length)
+        else:
+            self._body = UntilEOFBody()
+            self._keep_alive = False
+        return head
+
+    def _next_data(self) -> ClientEvent | None:
+        data = self._body.maybe_read(self._buffer)
+        if data is not None:
+            return data
+        if self._eof:
+            self._body.read_eof()
+        if self._body.complete:
+            self._state = _State.DONE
+            return END
+        return None
+
+
+def _check_fields(headers: Headers) -> None:
+    """Raise ValueError for a field that would change the framing of the message, or that is none."""
+    for name, value in headers:
+        if _NAME.fullmatch(name) is None or _VALUE.fullmatch(value) is None:
+            raise ValueError(f"expected a header field, got {name!r}: {value!r:.80}")
+        if name.lower() in _OURS:
+            raise ValueError(f"the connection sets {name.decode()} itself")

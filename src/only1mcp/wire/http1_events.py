@@ -1,0 +1,109 @@
+"""What HTTP/1.1 connections report: heads, the end of a message, the end of a connection (body data is plain bytes)."""
+
+from __future__ import annotations
+
+import enum
+from typing import Final
+
+from only1mcp.errors import ProtocolError
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class End(enum.Enum):
+    """The message is complete."""
+
+    END = "end"
+
+
+class Closed(enum.Enum):
+    """The peer closed the connection between two exchanges."""
+
+    CLOSED = "closed"
+
+
+END: Final = End.END
+CLOSED: Final = Closed.CLOSED
+
+
+class Fields:
+    """The header fields of one message, in order, names in lower case."""
+
+    __slots__ = ("headers",)
+
+    def __init__(self, headers: Headers) -> None:
+        self.headers = headers
+
+    def get(self, name: bytes) -> bytes | None:
+        """Return the one value of the field; raise `ProtocolError` when it occurs more than once."""
+        found: bytes | None = None
+        for key, value in self.headers:
+            if key == name:
+                if found is not None:
+                    raise ProtocolError(f"expected one {name.decode()} header field, got several")
+                found = value
+        return found
+
+    def get_all(self, name: bytes) -> list[bytes]:
+        """Return the values of every field line with this name, in order."""
+        return [value for key, value in self.headers if key == name]
+
+    def tokens(self, name: bytes) -> list[bytes]:
+        """Return the members of a comma-separated field of tokens, in lower case (RFC 9110 section 5.6.1)."""
+        return [t for value in self.get_all(name) for item in value.split(b",") if (t := item.strip(b" \t").lower())]
+
+
+class RequestHead(Fields):
+    """The head of a request; `content_length` is None when the body is chunked or there is none."""
+
+    __slots__ = ("chunked", "content_length", "expect_continue", "http_version", "method", "target")
+
+    def __init__(
+        self,
+        method: bytes,
+        target: bytes,
+        headers: Headers,
+        http_version: bytes = b"1.1",
+        *,
+        content_length: int | None = None,
+        chunked: bool = False,
+        expect_continue: bool = False,
+    ) -> None:
+        super().__init__(headers)
+        self.method = method
+        self.target = target
+        self.http_version = http_version
+        self.content_length = content_length
+        self.chunked = chunked
+        self.expect_continue = expect_continue
+
+    def __repr__(self) -> str:
+        return f"<RequestHead {self.method!r} {self.target!r} {self.headers!r}>"
+
+
+class ResponseHead(Fields):
+    """The head of a final response; `content_length` is None when it is unknown or the body is chunked."""
+
+    __slots__ = ("chunked", "content_length", "http_version", "status")
+
+    def __init__(
+        self,
+        status: int,
+        headers: Headers,
+        http_version: bytes = b"1.1",
+        *,
+        content_length: int | None = None,
+        chunked: bool = False,
+    ) -> None:
+        super().__init__(headers)
+        self.status = status
+        self.http_version = http_version
+        self.content_length = content_length
+        self.chunked = chunked
+
+    def __repr__(self) -> str:
+        return f"<ResponseHead {self.status} {self.headers!r}>"
+
+
+ServerEvent = RequestHead | bytes | End | Closed
+ClientEvent = ResponseHead | bytes | End
