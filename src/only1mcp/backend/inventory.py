@@ -1,0 +1,103 @@
+"""What a backend offers: its lists, read page by page and kept as the bytes that came."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import orjson
+
+from only1mcp._fast import ERROR, Envelope, elements, members
+from only1mcp.backend.era import Peer
+from only1mcp.errors import METHOD_NOT_FOUND, BackendAnswerError, ProtocolError
+from only1mcp.wire import jsonrpc, mcp
+
+log = logging.getLogger("only1mcp.backend")
+
+# A backend that pages for ever, or lists without end, would fill our memory and never finish its refresh.
+MAX_PAGES = 100
+MAX_ITEMS = 20_000
+
+Ask = Callable[[str, dict[str, bytes]], Awaitable[Envelope]]
+
+
+@dataclass(frozen=True, slots=True)
+class ItemList:
+    """One list: the JSON text of each item, and how long the backend says it stays true (stateless era)."""
+
+    items: tuple[bytes, ...] = ()
+    ttl_ms: int = 0
+    public: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """All lists of one endpoint, by list method; `peer` is who offers them."""
+
+    peer: Peer
+    lists: dict[str, ItemList] = field(default_factory=dict)
+
+    def count(self, method: str) -> int:
+        found = self.lists.get(method)
+        return 0 if found is None else len(found.items)
+
+
+async def read_inventory(peer: Peer, ask: Ask, last: Inventory | None) -> Inventory:
+    """Read every list that the peer's capabilities promise; `ask(method, params fields)` makes one request.
+
+    A list that cannot be read keeps its last good copy from `last`; a dead connection raises `BackendError`.
+    """
+    lists: dict[str, ItemList] = {}
+    for method in mcp.LIST_METHODS:
+        if mcp.CAPABILITY_OF[method] not in peer.capabilities:
+            continue
+        try:
+            lists[method] = await _read_list(method, ask)
+        except (ProtocolError, BackendAnswerError) as error:
+            log.warning("backend.list_failed", extra={"fields": {"method": method, "reason": error.message}})
+            if last is not None and method in last.lists:
+                lists[method] = last.lists[method]
+    return Inventory(peer, lists)
+
+
+async def _read_list(method: str, ask: Ask) -> ItemList:
+    key = mcp.LIST_METHODS[method]
+    items: list[bytes] = []
+    cursor: bytes | None = None
+    seen: set[bytes] = set()
+    ttl_ms: int | None = None
+    public = True
+    for _ in range(MAX_PAGES):
+        answer = await ask(method, {} if cursor is None else {"cursor": cursor})
+        if answer.kind == ERROR:
+            return _refused(method, answer)
+        data = answer.data
+        assert answer.result is not None
+        fields = members(data, *answer.result)
+        if key not in fields or data[fields[key][0] : fields[key][0] + 1] != b"[":
+            raise BackendAnswerError(f"{method} answered without an array {key!r}")
+        items.extend(data[start:end] for start, end in elements(data, *fields[key]))
+        page_ttl = jsonrpc.decode(data, fields["ttlMs"]) if "ttlMs" in fields else 0
+        page_ttl = page_ttl if isinstance(page_ttl, int) and page_ttl > 0 else 0
+        ttl_ms = page_ttl if ttl_ms is None else min(ttl_ms, page_ttl)
+        public = public and "cacheScope" in fields and jsonrpc.decode(data, fields["cacheScope"]) == "public"
+        if len(items) > MAX_ITEMS:
+            raise BackendAnswerError(f"{method} lists more than {MAX_ITEMS} items")
+        if "nextCursor" not in fields:
+            return ItemList(tuple(items), ttl_ms, public)
+        cursor = data[slice(*fields["nextCursor"])]
+        if cursor == b"null":
+            return ItemList(tuple(items), ttl_ms, public)
+        if cursor in seen:
+            raise BackendAnswerError(f"{method} gave the cursor {cursor.decode()[:40]} twice")
+        seen.add(cursor)
+    raise BackendAnswerError(f"{method} has more than {MAX_PAGES} pages")
+
+
+def _refused(method: str, answer: Envelope) -> ItemList:
+    assert answer.error is not None
+    error = orjson.loads(answer.data[slice(*answer.error)])
+    if isinstance(error, dict) and error.get("code") == METHOD_NOT_FOUND:
+        return ItemList()  # promised by the capability and not there: commonly templates beside resources
+    raise BackendAnswerError(f"{method} was refused: {str(error)[:200]}")

@@ -1,0 +1,65 @@
+"""All endpoints of one configuration, from start to close; tells once when something changed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+
+from only1mcp.backend.base import Transport
+from only1mcp.backend.endpoint import Endpoint
+from only1mcp.backend.guard import Guard
+from only1mcp.backend.http import HttpTransport
+from only1mcp.backend.stdio import StdioTransport
+from only1mcp.config.schema import BackendConfig, Config
+
+log = logging.getLogger("only1mcp.backend")
+
+
+class Registry:
+    """Owns every endpoint from `start` to `aclose`.
+
+    `on_change()` is called in the event loop, once for any number of changes that happen together.
+    """
+
+    def __init__(self, config: Config, on_change: Callable[[], None]) -> None:
+        self._on_change = on_change
+        self._told = False
+        self._guard = Guard()
+        self.endpoints: dict[str, Endpoint] = {
+            backend.id: Endpoint(backend, self._transport_for(backend), self._changed)
+            for backend in config.servers
+            if backend.enabled and backend.transport != "sse"
+        }
+
+    async def start(self, settle_s: float) -> None:
+        """Connect all; return when each has come up or failed once, or after `settle_s`."""
+        for endpoint in self.endpoints.values():
+            endpoint.start()
+        waits = [asyncio.ensure_future(endpoint.settled()) for endpoint in self.endpoints.values()]
+        if waits:
+            _, late = await asyncio.wait(waits, timeout=settle_s)
+            for wait in late:
+                wait.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.gather(*late, return_exceptions=True)
+
+    async def aclose(self) -> None:
+        """Close every endpoint side by side; no child and no connection is left."""
+        await asyncio.gather(*(endpoint.aclose() for endpoint in self.endpoints.values()), return_exceptions=True)
+        await self._guard.aclose()
+
+    def _transport_for(self, backend: BackendConfig) -> Callable[[], Transport]:
+        if backend.transport == "stdio":
+            return lambda: StdioTransport(backend, guard=self._guard, log=log)
+        return lambda: HttpTransport(backend, name=backend.id)
+
+    def _changed(self, _endpoint: Endpoint) -> None:
+        if not self._told:
+            self._told = True
+            asyncio.get_running_loop().call_soon(self._tell)
+
+    def _tell(self) -> None:
+        self._told = False
+        self._on_change()

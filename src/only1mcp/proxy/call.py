@@ -1,0 +1,167 @@
+"""One call to a backend: choose the endpoint, translate, forward, and bring back what it says."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+import orjson
+
+from only1mcp._fast import NOTIFICATION, REQUEST, Envelope, members
+from only1mcp.backend.base import BackendCall
+from only1mcp.backend.endpoint import CALLER, Endpoint
+from only1mcp.backend.era import Peer
+from only1mcp.errors import BackendError, BackendTimeout, BackendUnavailable
+from only1mcp.metrics import Metrics
+from only1mcp.proxy import uris
+from only1mcp.proxy.exchange import Exchange
+from only1mcp.proxy.route import Target, arguments_of
+from only1mcp.wire import eras, jsonrpc, mcp
+from only1mcp.wire.mcp import Era
+from only1mcp.wire.mirror import param_headers
+
+# A call whose endpoint could not take it tries others; each was safe to leave, since nothing had reached it.
+MAX_ATTEMPTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a backend said, in its own era."""
+
+    message: Envelope
+    peer: Peer
+
+
+async def perform(exchange: Exchange, target: Target, metrics: Metrics, request_s: float) -> Answer:
+    """Forward the exchange's request and return the answer; interim messages go to the client on the way.
+
+    Raise `BackendError`. A call that left nothing behind (`retryable`) moves on to another endpoint of the group, or
+    to the same one after it has reconnected.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + request_s
+    failed: set[str] = set()
+    last: BackendError | None = None
+    for _ in range(MAX_ATTEMPTS):
+        endpoint = target.group.pick(target.hash_key, frozenset(failed)) or target.group.pick(target.hash_key)
+        if endpoint is None:
+            break
+        exchange.backend = endpoint.id
+        budget = min(endpoint.config.timeout_ms / 1000, deadline - loop.time())
+        if budget <= 0:
+            break
+        began = loop.time()
+        try:
+            peer = await endpoint.ready(budget)
+            answer = await _attempt(exchange, target, endpoint, peer, budget - (loop.time() - began))
+        except BackendError as error:
+            metrics.backend_failed(endpoint.id, loop.time() - began)
+            last = error
+            if not error.retryable or exchange.http.started_response:
+                raise
+            failed.add(endpoint.id)
+            continue
+        except asyncio.CancelledError:
+            metrics.backend_failed(endpoint.id, loop.time() - began)
+            raise
+        metrics.backend_answered(endpoint.id, loop.time() - began)
+        return Answer(answer, peer)
+    if last is not None:
+        raise last
+    raise BackendUnavailable(
+        f"no healthy backend for {target.group.id!r}",
+        data={"backend": target.group.id, "hint": "see /ready for the state of every backend"},
+    )
+
+
+async def _attempt(exchange: Exchange, target: Target, endpoint: Endpoint, peer: Peer, timeout_s: float) -> Envelope:
+    message = exchange.message
+    assert message is not None and exchange.era is not None
+    if timeout_s <= 0:
+        raise BackendTimeout(f"backend {endpoint.id!r} did not come up in time", data={"backend": endpoint.id})
+    id = endpoint.next_id()
+    outbound = eras.to_backend(
+        message,
+        id=id,
+        client=exchange.era,
+        backend=peer.era,
+        revision=peer.revision,
+        caller=CALLER,
+        replace=target.replace,
+    )
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    if target.item is not None and target.item.annotations and peer.era is Era.STATELESS:
+        headers = param_headers(target.item.annotations, arguments_of(message))
+    relay = _Relay(exchange, endpoint, peer, outbound.progress_token)
+    return await endpoint.call(
+        BackendCall(
+            method=message.method or "",
+            message=outbound.message,
+            id=id,
+            timeout_s=timeout_s,
+            name=target.original if message.method in mcp.NAMED_BY else None,
+            param_headers=headers,
+            on_message=relay.take,
+        )
+    )
+
+
+def to_client(exchange: Exchange, target: Target, method: str, answer: Answer) -> tuple[int, bytes]:
+    """Return HTTP status and body of the backend's answer as this client must see it."""
+    assert exchange.era is not None
+    status, body = eras.to_client(
+        answer.message,
+        id=exchange.id,
+        method=method,
+        uri=target.original,
+        client=exchange.era,
+        backend=answer.peer.era,
+        server_info=orjson.dumps(answer.peer.server_info),
+    )
+    catalog = exchange.snapshot.catalog
+    if catalog.rewrites_uris and b'"uri"' in body:
+        body = uris.rewrite(body, method, lambda uri: catalog.public_uri(target.group.id, uri))
+    return status, body
+
+
+class _Relay:
+    """Takes what arrives on one call's own stream before its answer."""
+
+    def __init__(self, exchange: Exchange, endpoint: Endpoint, peer: Peer, progress_token: bytes | None) -> None:
+        self._exchange = exchange
+        self._endpoint = endpoint
+        self._same_era = peer.era is exchange.era
+        self._progress_token = progress_token
+
+    def take(self, message: Envelope) -> None:
+        method = message.method
+        if message.kind == REQUEST:
+            self._endpoint.hear(message)
+        elif message.kind != NOTIFICATION:
+            return
+        elif method == "notifications/progress":
+            if self._progress_token is not None:
+                self._exchange.interim(self._with_token(message, self._progress_token))
+        elif method == "notifications/message":
+            if self._wants_logs():
+                self._exchange.interim(message.data)
+        elif self._endpoint.hear(message):
+            return
+        elif self._same_era and method not in ("notifications/cancelled", "notifications/resources/updated"):
+            self._exchange.interim(message.data)
+
+    def _with_token(self, message: Envelope, token: bytes) -> bytes:
+        data = message.data
+        span = None if message.params is None else members(data, *message.params).get("progressToken")
+        return data if span is None else jsonrpc.splice(data, [(*span, token)])
+
+    def _wants_logs(self) -> bool:
+        """A stateless client gets log messages only where its request asked for them."""
+        if self._exchange.era is Era.HANDSHAKE:
+            return True
+        message = self._exchange.message
+        return (
+            message is not None
+            and message.meta is not None
+            and mcp.META_LOG_LEVEL in members(message.data, *message.meta)
+        )

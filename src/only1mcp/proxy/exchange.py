@@ -1,0 +1,113 @@
+"""One client request and everything done for it until its last byte."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from only1mcp._fast import Envelope
+from only1mcp.config.schema import Config
+from only1mcp.errors import NotAuthenticated, Only1MCPError, Overloaded, RateLimited, error_message
+from only1mcp.frontend.connection import HttpExchange
+from only1mcp.frontend.session import Session
+from only1mcp.proxy.auth import Principal
+from only1mcp.proxy.catalog import Catalog
+from only1mcp.proxy.group import Group
+from only1mcp.wire import sse
+from only1mcp.wire.http1 import Headers
+from only1mcp.wire.mcp import Era
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+JSON = (b"content-type", b"application/json")
+# Interim messages are dropped while a client reads so slowly that this much waits for it.
+MAX_WAITING_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Configuration, backends and catalog at one moment; replaced whole, never changed."""
+
+    config: Config
+    groups: Mapping[str, Group]
+    catalog: Catalog
+
+
+class Exchange:
+    """Carries one request through the pipeline; knows who asked, what was asked, and how it was answered."""
+
+    __slots__ = (
+        "backend",
+        "cors",
+        "era",
+        "error",
+        "http",
+        "message",
+        "method",
+        "principal",
+        "revision",
+        "session",
+        "snapshot",
+    )
+
+    def __init__(self, http: HttpExchange, snapshot: Snapshot) -> None:
+        self.http = http
+        self.snapshot = snapshot
+        self.principal: Principal | None = None
+        self.era: Era | None = None
+        self.revision = ""
+        self.session: Session | None = None
+        self.message: Envelope | None = None
+        self.method: str | None = None
+        self.backend: str | None = None
+        self.error: Only1MCPError | None = None
+        self.cors: Headers = []
+
+    @property
+    def id(self) -> bytes:
+        """The client's request id as it wrote it."""
+        assert self.message is not None and self.message.id is not None
+        return self.message.id
+
+    def reply(self, status: int, body: bytes, extra: Headers | None = None) -> None:
+        """Answer with a JSON body, on the stream if one has been started, else as a whole response."""
+        if self.http.started_response:
+            self.http.write(sse.encode(body))
+            self.http.end_stream()
+            return
+        headers: Headers = [JSON, *self.cors]
+        if extra:
+            headers += extra
+        self.http.respond(status, headers, body)
+
+    def empty(self, status: int, extra: Headers | None = None) -> None:
+        """Answer without a body."""
+        self.http.respond(status, [*self.cors, *(extra or ())], b"")
+
+    def interim(self, message: bytes) -> None:
+        """Send a message that precedes the answer: the response becomes an SSE stream with the first one."""
+        http = self.http
+        if http.finished or http.waiting_bytes > MAX_WAITING_BYTES:
+            return
+        if not http.started_response:
+            stream: Headers = [
+                (b"content-type", b"text/event-stream"),
+                (b"cache-control", b"no-cache, no-transform"),
+                (b"x-accel-buffering", b"no"),
+            ]
+            http.start_stream(200, stream + self.cors)
+        http.write(sse.encode(message))
+
+    def refuse(self, error: Only1MCPError) -> None:
+        """Answer with a JSON-RPC error and the HTTP status that belongs to it."""
+        self.error = error
+        headers: Headers = []
+        if isinstance(error, RateLimited):
+            headers.append((b"retry-after", b"%d" % max(1, -int(-error.retry_after_s // 1))))
+        elif isinstance(error, Overloaded):
+            headers.append((b"retry-after", b"1"))
+        elif isinstance(error, NotAuthenticated):
+            headers.append((b"www-authenticate", getattr(error, "challenge", b'Bearer realm="only1mcp"')))
+        id = self.message.id if self.message is not None else None
+        self.reply(error.http_status, error_message(error, id), headers)

@@ -1,0 +1,51 @@
+"""A group: backends that offer the same tools and are balanced as one."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+
+from only1mcp.backend.endpoint import Endpoint, State
+from only1mcp.backend.inventory import Inventory
+from only1mcp.config.schema import LoadBalancer, ToolRules
+from only1mcp.proxy.router import Balancer
+
+
+class Group:
+    """The endpoints that share one group id, in the order of the configuration; their tool rules are the first one's."""
+
+    def __init__(self, id: str, endpoints: Iterable[Endpoint], settings: LoadBalancer) -> None:
+        self.id = id
+        self.endpoints = {endpoint.id: endpoint for endpoint in endpoints}
+        weights = [(endpoint.id, endpoint.config.weight) for endpoint in self.endpoints.values()]
+        self._balancer = Balancer(settings.algorithm, weights, settings.virtual_nodes, random.Random())
+
+    @property
+    def rules(self) -> ToolRules:
+        return next(iter(self.endpoints.values())).config.tools
+
+    @property
+    def inventory(self) -> Inventory | None:
+        """The lists of the first endpoint that has any."""
+        return next((e.inventory for e in self.endpoints.values() if e.inventory is not None), None)
+
+    def pick(self, key: bytes | None, without: frozenset[str] = frozenset()) -> Endpoint | None:
+        """Choose the endpoint for a call: one that is up, else one that is about to be; None when there is neither."""
+        return self._pick(key, State.UP, without) or self._pick(key, State.CONNECTING, without)
+
+    def _pick(self, key: bytes | None, state: State, without: frozenset[str]) -> Endpoint | None:
+        endpoints = self.endpoints
+        found = self._balancer.pick(
+            key,
+            lambda id: endpoints[id].state is state and id not in without,
+            lambda id: endpoints[id].in_flight,
+        )
+        return None if found is None else endpoints[found]
+
+
+def make_groups(endpoints: Iterable[Endpoint], settings: LoadBalancer) -> dict[str, Group]:
+    """Return the groups by id, in the order in which their first backend is configured."""
+    members: dict[str, list[Endpoint]] = {}
+    for endpoint in endpoints:
+        members.setdefault(endpoint.config.group or endpoint.id, []).append(endpoint)
+    return {id: Group(id, some, settings) for id, some in members.items()}

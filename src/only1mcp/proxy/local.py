@@ -1,0 +1,103 @@
+"""Answers that need no backend: initialize, server/discover, ping and the merged lists."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from only1mcp import __version__
+from only1mcp._fast import Envelope, members
+from only1mcp.errors import INVALID_PARAMS, METHOD_NOT_FOUND, ProtocolError, RequestRefused
+from only1mcp.proxy.auth import Principal
+from only1mcp.proxy.catalog import Catalog
+from only1mcp.proxy.names import Patterns
+from only1mcp.wire import mcp
+from only1mcp.wire.mcp import Era
+
+IMPLEMENTATION = {"name": "only1mcp", "title": "Only1MCP", "version": __version__}
+_STAMP = b'"_meta":{' + orjson.dumps(mcp.META_SERVER_INFO) + b":" + orjson.dumps(IMPLEMENTATION) + b"}"
+
+
+def initialize(catalog: Catalog, message: Envelope) -> tuple[str, bytes, bytes]:
+    """Return the negotiated revision, the client's capabilities and the result (2025-11-25 "Lifecycle").
+
+    Raise `ProtocolError` (-32602) for params that are not those of `initialize`.
+    """
+    fields = {} if message.params is None else members(message.data, *message.params)
+    params: dict[str, Any] = {key: orjson.loads(message.data[slice(*span)]) for key, span in fields.items()}
+    requested = params.get("protocolVersion")
+    if not isinstance(requested, str):
+        raise ProtocolError("params.protocolVersion must be a string", code=INVALID_PARAMS)
+    capabilities = params.get("capabilities", {})
+    if not isinstance(capabilities, dict):
+        raise ProtocolError("params.capabilities must be an object", code=INVALID_PARAMS)
+    revision = mcp.negotiate(requested)
+    result: dict[str, Any] = {
+        "protocolVersion": revision,
+        "capabilities": catalog.capabilities,
+        "serverInfo": IMPLEMENTATION,
+    }
+    if catalog.instructions:
+        result["instructions"] = catalog.instructions
+    return revision, orjson.dumps(capabilities), orjson.dumps(result)
+
+
+def discover(catalog: Catalog) -> bytes:
+    """Return the result of `server/discover` (2026-07-28 "Discovery")."""
+    result: dict[str, Any] = {
+        "resultType": "complete",
+        "supportedVersions": list(mcp.STATELESS_REVISIONS),
+        "capabilities": catalog.capabilities,
+        "ttlMs": 0,  # backends come and go, and no subscription would tell
+        "cacheScope": "public",
+        "_meta": {mcp.META_SERVER_INFO: IMPLEMENTATION},
+    }
+    if catalog.instructions:
+        result["instructions"] = catalog.instructions
+    return orjson.dumps(result)
+
+
+def list_page(catalog: Catalog, message: Envelope, era: Era, principal: Principal, ceiling_ms: int) -> bytes:
+    """Return one page of a merged list; `ceiling_ms` bounds the `ttlMs` that a stateless client is told.
+
+    Raise `RequestRefused`: -32601 where no backend has the capability, -32602 for a cursor that we did not give.
+    """
+    method = message.method or ""
+    if mcp.CAPABILITY_OF[method] not in catalog.capabilities:
+        raise RequestRefused(f"no backend offers {mcp.CAPABILITY_OF[method]}", code=METHOD_NOT_FOUND, http_status=404)
+    merged = catalog.lists[method]
+    start = 0
+    cursor = _cursor(message)
+    if cursor is not None:
+        found = merged.after(cursor)
+        if found is None:
+            raise RequestRefused("this cursor is not one of ours", code=INVALID_PARAMS)
+        start = found
+    only = None if method != "tools/list" or principal.tools is None else Patterns(principal.tools)
+    items, following = merged.page(start, only)
+    parts = [b'{"', mcp.LIST_METHODS[method].encode(), b'":[']
+    parts.append(b",".join([item.text(era) for item in items]))
+    parts.append(b"]")
+    if following is not None:
+        parts.append(b',"nextCursor":' + orjson.dumps(following))
+    if era is Era.STATELESS:
+        scope = b"public" if merged.public and only is None else b"private"
+        parts.append(
+            b',"resultType":"complete","ttlMs":%d,"cacheScope":"%b",' % (min(merged.ttl_ms, ceiling_ms), scope)
+        )
+        parts.append(_STAMP)
+    parts.append(b"}")
+    return b"".join(parts)
+
+
+def _cursor(message: Envelope) -> str | None:
+    if message.params is None:
+        return None
+    span = members(message.data, *message.params).get("cursor")
+    if span is None:
+        return None
+    value = orjson.loads(message.data[slice(*span)])
+    if not isinstance(value, str):
+        raise ProtocolError("params.cursor must be a string", code=INVALID_PARAMS)
+    return value

@@ -1,0 +1,114 @@
+"""How items of many backends share one list: public names, qualified names, and which names an operator hides."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import xxhash
+
+# LLM APIs take function names of at most this many characters.
+MAX_NAME = 64
+SEPARATOR = "__"
+# A URI that two backends offer is given to clients in this form; it says who it belongs to without any memory.
+URI_SCHEME = "only1mcp"
+
+
+def qualified(group: str, name: str) -> str:
+    """Return `<group>__<name>`, shortened with a hash of the whole where it would be longer than `MAX_NAME`."""
+    return fitting(group + SEPARATOR + name)
+
+
+def fitting(name: str) -> str:
+    """Return the name itself, or its beginning and a hash of all of it, so that it has at most `MAX_NAME` characters."""
+    if len(name) <= MAX_NAME:
+        return name
+    return f"{name[: MAX_NAME - 9]}_{xxhash.xxh3_64_hexdigest(name.encode())[:8]}"
+
+
+def qualified_uri(group: str, uri: str) -> str:
+    """Return a URI or URI template of ours that names the group and carries the original as it is.
+
+    Path, query and fragment may hold every character of a URI, so nothing is encoded and templates still expand.
+    `ui:` URIs keep their scheme, by which clients know what they are.
+    """
+    if uri.startswith("ui:"):
+        return f"ui://{URI_SCHEME}/{group}/{uri[3:]}"
+    return f"{URI_SCHEME}://{group}/{uri}"
+
+
+def split_uri(uri: str) -> tuple[str, str] | None:
+    """Return group and original URI of what `qualified_uri` made, None for any other URI."""
+    for prefix, scheme in ((f"{URI_SCHEME}://", ""), (f"ui://{URI_SCHEME}/", "ui:")):
+        if uri.startswith(prefix):
+            group, slash, rest = uri[len(prefix) :].partition("/")
+            if slash:
+                return group, scheme + rest
+    return None
+
+
+class Patterns:
+    """Names with `*` for any run of characters; an empty set of patterns matches nothing."""
+
+    def __init__(self, patterns: Iterable[str]) -> None:
+        self._patterns = [pattern.split("*") for pattern in patterns]
+
+    def __bool__(self) -> bool:
+        return bool(self._patterns)
+
+    def match(self, name: str) -> bool:
+        return any(_matches(parts, name) for parts in self._patterns)
+
+
+def _matches(parts: list[str], name: str) -> bool:
+    # The leftmost place for each part is enough, so the time is linear whatever a pattern or a name looks like.
+    first, *rest = parts
+    if not rest:
+        return name == first
+    *middle, last = rest
+    if not name.startswith(first) or len(name) < len(first) + len(last) or not name.endswith(last):
+        return False
+    position, end = len(first), len(name) - len(last)
+    for part in middle:
+        found = name.find(part, position, end)
+        if found < 0:
+            return False
+        position = found + len(part)
+    return True
+
+
+_EXPRESSION = re.compile(r"\{([^{}]*)\}")
+
+
+class UriTemplate:
+    """Tells whether a URI may come from an RFC 6570 template, in time linear in the URI's length.
+
+    A simple `{name}` stands for characters without `/`, an expression with an operator (`{+path}`, `{/a,b}`) for any;
+    literal text must be there in order.
+    """
+
+    def __init__(self, template: str) -> None:
+        pieces = _EXPRESSION.split(template)
+        self._literals = pieces[0::2]
+        self._any = [expression[:1] in "+#./;?&" for expression in pieces[1::2]]
+
+    def match(self, uri: str) -> bool:
+        literals = self._literals
+        if not uri.startswith(literals[0]):
+            return False
+        position = len(literals[0])
+        for index, takes_slash in enumerate(self._any):
+            literal = literals[index + 1]
+            is_last = index == len(self._any) - 1
+            if is_last:
+                end = len(uri) - len(literal)
+                if end < position or not uri.endswith(literal):
+                    return False
+            else:
+                end = uri.find(literal, position) if literal else position
+                if end < 0:
+                    return False
+            if not takes_slash and "/" in uri[position:end]:
+                return False
+            position = end + len(literal)
+        return position == len(uri)

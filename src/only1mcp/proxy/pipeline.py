@@ -1,0 +1,314 @@
+"""The life of a request, stage by stage from top to bottom: guard, authenticate, read, admit, classify, route, forward.
+
+Every exchange ends in `_finish`, however it went. Nothing before `_forward` waits, so refused requests and local
+answers cost no task.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from only1mcp._fast import ERROR, NOTIFICATION, REQUEST, RESULT, Envelope, members, scan
+from only1mcp.errors import (
+    INVALID_REQUEST,
+    METHOD_NOT_FOUND,
+    NotAuthenticated,
+    Only1MCPError,
+    Overloaded,
+    ProtocolError,
+    RateLimited,
+    RequestRefused,
+)
+from only1mcp.frontend.connection import HttpExchange
+from only1mcp.frontend.origin import OriginPolicy
+from only1mcp.frontend.session import SessionSealer
+from only1mcp.metrics import Metrics
+from only1mcp.proxy import local
+from only1mcp.proxy.auth import Authenticator
+from only1mcp.proxy.cache import ResponseCache
+from only1mcp.proxy.call import perform, to_client
+from only1mcp.proxy.exchange import Exchange, Snapshot
+from only1mcp.proxy.ratelimit import RateLimiter
+from only1mcp.proxy.readiness import health_body, ready_body
+from only1mcp.proxy.route import Target, find_target
+from only1mcp.wire import classify, jsonrpc, mcp
+from only1mcp.wire.mcp import Era
+
+# The code that clients know from the Language Server Protocol for a request they have cancelled themselves.
+REQUEST_CANCELLED = -32800
+
+access_log = logging.getLogger("only1mcp.access")
+
+
+@dataclass(slots=True)
+class _Cancellable:
+    task: asyncio.Task[Any]
+    by_client: bool = False
+
+
+class Pipeline:
+    """The application behind the clients' listener; one per process.
+
+    `snapshot` is replaced from outside by one assignment; an exchange keeps the one it started with.
+    """
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        *,
+        origin: OriginPolicy,
+        authenticator: Authenticator,
+        limiter: RateLimiter | None,
+        sealer: SessionSealer,
+        cache: ResponseCache | None,
+        metrics: Metrics,
+        wall_clock: Callable[[], float],
+    ) -> None:
+        self.snapshot = snapshot
+        self.accepting = False
+        self._origin = origin
+        self._authenticator = authenticator
+        self._limiter = limiter
+        self._sealer = sealer
+        self._cache = cache
+        self._metrics = metrics
+        self._wall_clock = wall_clock
+        self._in_flight = 0
+        # What `notifications/cancelled` of a handshake client may refer to: (session, request id) -> its task.
+        self._cancellable: dict[tuple[str, bytes], _Cancellable] = {}
+
+    # The head has arrived.
+
+    def on_head(self, http: HttpExchange) -> None:
+        """Guard and authenticate; what is refused here never sends its body."""
+        exchange = Exchange(http, self.snapshot)
+        http.state = exchange
+        http.on_finish = self._finish
+        try:
+            self._guard(exchange)
+        except Only1MCPError as error:
+            exchange.refuse(error)
+
+    def _guard(self, exchange: Exchange) -> None:
+        http = exchange.http
+        head = http.head
+        self._origin.check(head)
+        exchange.cors = self._origin.cors_headers(head)
+        path = head.target.partition(b"?")[0].decode("latin-1")
+        if path in ("/health", "/ready"):
+            self._answer_probe(exchange, path)
+        elif path != exchange.snapshot.config.proxy.path:
+            raise RequestRefused("there is nothing at this path", code=INVALID_REQUEST, http_status=404)
+        elif head.method == b"OPTIONS":
+            exchange.empty(204, self._origin.preflight_headers(head))
+        else:
+            self._authenticate(exchange)
+            if head.method == b"POST":
+                _check_media_types(exchange)
+            else:
+                self._without_body(exchange)
+
+    def _answer_probe(self, exchange: Exchange, path: str) -> None:
+        if exchange.http.head.method not in (b"GET", b"HEAD"):
+            exchange.empty(405, [(b"allow", b"GET, HEAD")])
+        elif path == "/health":
+            exchange.reply(200, health_body())
+        else:
+            status, body = ready_body(exchange.snapshot, accepting=self.accepting)
+            exchange.reply(status, body)
+
+    def _authenticate(self, exchange: Exchange) -> None:
+        try:
+            exchange.principal = self._authenticator.authenticate(exchange.http.head)
+        except NotAuthenticated:
+            self._metrics.auth_failed()
+            raise
+
+    def _without_body(self, exchange: Exchange) -> None:
+        """GET and DELETE belong to sessions of the handshake era; no stream is offered on GET."""
+        method = exchange.http.head.method
+        era = classify.era_of_headers(exchange.http.head)
+        if era is Era.STATELESS or method not in (b"GET", b"DELETE"):
+            exchange.empty(405, [(b"allow", b"POST" if era is Era.STATELESS else b"POST, DELETE")])
+        elif method == b"GET":
+            exchange.empty(405, [(b"allow", b"POST, DELETE")])
+        else:
+            self._admit(exchange)
+            self._open_session(exchange)
+            token = exchange.http.head.get(mcp.HEADER_SESSION)
+            assert token is not None and exchange.principal is not None
+            self._sealer.terminate(token.decode("latin-1"), exchange.principal.id, self._wall_clock())
+            exchange.empty(204)
+
+    # The body has arrived.
+
+    def on_request(self, http: HttpExchange) -> Coroutine[Any, Any, None] | None:
+        """Read, admit, classify and route; return the work that has to wait for a backend, if any."""
+        exchange: Exchange = http.state
+        try:
+            return self._take(exchange)
+        except Only1MCPError as error:
+            exchange.refuse(error)
+        return None
+
+    def _take(self, exchange: Exchange) -> Coroutine[Any, Any, None] | None:
+        limits = exchange.snapshot.config.proxy.limits
+        try:
+            message = scan(exchange.http.body, limits.max_depth)
+        except ProtocolError:
+            self._admit(exchange)
+            raise
+        exchange.message = message
+        exchange.method = message.method
+        self._admit(exchange)
+        exchange.era = classify.era_of_headers(exchange.http.head)
+        if exchange.era is None:
+            exchange.era = Era.HANDSHAKE if message.method == "initialize" else classify.era_of_message(message)
+        if exchange.era is Era.STATELESS:
+            return self._take_stateless(exchange, message)
+        return self._take_handshake(exchange, message)
+
+    def _admit(self, exchange: Exchange) -> None:
+        principal = exchange.principal
+        assert principal is not None
+        if self._limiter is not None:
+            key = principal.id if principal.kind != "anonymous" else exchange.http.peer
+            wait = self._limiter.check(key, exchange.http.started)
+            if wait > 0:
+                self._metrics.rate_limited()
+                raise RateLimited(
+                    "too many requests", retry_after_s=wait, data={"retry_after_ms": int(wait * 1000) + 1}
+                )
+
+    def _take_stateless(self, exchange: Exchange, message: Envelope) -> Coroutine[Any, Any, None] | None:
+        if message.kind in (RESULT, ERROR):
+            raise ProtocolError("a response cannot be posted in this protocol revision")
+        if message.kind == NOTIFICATION:
+            exchange.empty(202)
+            return None
+        exchange.revision = classify.check_stateless(exchange.http.head, message)
+        method = message.method or ""
+        if method == "server/discover":
+            exchange.reply(200, jsonrpc.result(exchange.id, local.discover(exchange.snapshot.catalog)))
+            return None
+        return self._route(exchange, message, method)
+
+    def _take_handshake(self, exchange: Exchange, message: Envelope) -> Coroutine[Any, Any, None] | None:
+        if message.method == "initialize" and message.kind == REQUEST:
+            self._initialize(exchange, message)
+            return None
+        self._open_session(exchange)
+        if message.kind != REQUEST:
+            # Answers can only belong to requests of ours, of which there are none; they reach nobody.
+            if message.method == "notifications/cancelled":
+                self._cancel(exchange, message)
+            exchange.empty(202)
+            return None
+        if message.method == "ping":
+            exchange.reply(200, jsonrpc.result(exchange.id, b"{}"))
+            return None
+        return self._route(exchange, message, message.method or "")
+
+    def _initialize(self, exchange: Exchange, message: Envelope) -> None:
+        assert exchange.principal is not None
+        revision, capabilities, result = local.initialize(exchange.snapshot.catalog, message)
+        token = self._sealer.seal(exchange.principal.id, revision, capabilities, self._wall_clock())
+        extra = [(mcp.HEADER_SESSION, token.encode("ascii"))]
+        exchange.reply(200, jsonrpc.result(exchange.id, result), extra)
+
+    def _open_session(self, exchange: Exchange) -> None:
+        """Find the session a handshake client speaks in; raise 400 without one, 404 for one that is not (any more) its own."""
+        assert exchange.principal is not None
+        token = exchange.http.head.get(mcp.HEADER_SESSION)
+        if token is None:
+            raise ProtocolError("the Mcp-Session-Id header is missing; send initialize first")
+        session = self._sealer.open(token.decode("latin-1"), exchange.principal.id, self._wall_clock())
+        if session is None:
+            raise RequestRefused(
+                "there is no such session; send initialize again", code=INVALID_REQUEST, http_status=404
+            )
+        exchange.session = session
+        exchange.revision = session.revision
+
+    def _cancel(self, exchange: Exchange, message: Envelope) -> None:
+        assert exchange.session is not None
+        if message.params is None:
+            return
+        span = members(message.data, *message.params).get("requestId")
+        if span is not None:
+            found = self._cancellable.get((exchange.session.id, message.data[slice(*span)]))
+            if found is not None:
+                found.by_client = True
+                found.task.cancel()
+
+    def _route(self, exchange: Exchange, message: Envelope, method: str) -> Coroutine[Any, Any, None] | None:
+        catalog = exchange.snapshot.catalog
+        if method in mcp.LIST_METHODS:
+            assert exchange.principal is not None and exchange.era is not None
+            cache = exchange.snapshot.config.proxy.cache
+            ceiling_ms = int(cache.ttl_seconds * 1000) if cache.enabled else 0
+            page = local.list_page(catalog, message, exchange.era, exchange.principal, ceiling_ms)
+            exchange.reply(200, jsonrpc.result(exchange.id, page))
+            return None
+        if mcp.CAPABILITY_OF.get(method) not in catalog.capabilities:
+            raise RequestRefused(f"the method {method!r:.80} is not served", code=METHOD_NOT_FOUND, http_status=404)
+        target = find_target(exchange, message, method)
+        if self._answer_from_cache(exchange, target, method):
+            return None
+        if self._in_flight >= exchange.snapshot.config.proxy.limits.max_in_flight:
+            raise Overloaded("too many requests in flight", data={"hint": "retry after a moment"})
+        return self._forward(exchange, target, method)
+
+    def _answer_from_cache(self, exchange: Exchange, target: Target, method: str) -> bool:
+        assert exchange.principal is not None
+        if self._cache is None or method != "resources/read":
+            return False
+        found = self._cache.lookup_answer(exchange.principal.id, target, exchange.message, exchange.http.started)
+        if found is None:
+            return False
+        status, body = to_client(exchange, target, method, found)
+        exchange.reply(status, body)
+        return True
+
+    # A backend answers.
+
+    async def _forward(self, exchange: Exchange, target: Target, method: str) -> None:
+        task = asyncio.current_task()
+        assert task is not None and exchange.principal is not None
+        running = _Cancellable(task)
+        ticket = None if exchange.session is None else (exchange.session.id, exchange.id)
+        if ticket is not None:
+            self._cancellable[ticket] = running
+        self._in_flight += 1
+        try:
+            request_s = exchange.snapshot.config.proxy.timeouts.request_s
+            answer = await perform(exchange, target, self._metrics, request_s)
+            status, body = to_client(exchange, target, method, answer)
+            if self._cache is not None and method == "resources/read":
+                self._cache.store_answer(exchange.principal.id, target, exchange.message, answer)
+            exchange.reply(status, body)
+        except Only1MCPError as error:
+            exchange.refuse(error)
+        except asyncio.CancelledError:
+            if not running.by_client:
+                raise
+            exchange.refuse(RequestRefused("cancelled by the client", code=REQUEST_CANCELLED, http_status=200))
+        finally:
+            self._in_flight -= 1
+            if ticket is not None and self._cancellable.get(ticket) is running:
+                del self._cancellable[ticket]
+
+    # The last byte has left, or the client has.
+
+    def _finish(self, http: HttpExchange) -> None:
+        exchange: Exchange = http.state
+        duration_s = http.elapsed()
+        self._metrics.request_finished(exchange.method, http.status, duration_s)
+        if exchange.error is not None:
+            self._metrics.error(exchange.error.source)
+        if access_log.isEnabledFor(logging.INFO):
+            access_log.info("request", extra={"fields": _access_fields(exchange, duration_s)})

@@ -1,0 +1,120 @@
+"""Who serves a request: the tool, resource or prompt it names, the group that owns it, and its name there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import orjson
+
+from only1mcp._fast import Envelope, members
+from only1mcp.errors import INVALID_PARAMS, ProtocolError, RequestRefused
+from only1mcp.proxy.catalog import Item
+from only1mcp.proxy.exchange import Exchange
+from only1mcp.proxy.group import Group
+from only1mcp.wire import jsonrpc, mcp
+from only1mcp.wire.jsonrpc import Edit, Span
+from only1mcp.wire.mcp import Era
+from only1mcp.wire.mirror import check_params
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a request goes: its group, the name or URI the backend knows, and the edit that puts it in place."""
+
+    group: Group
+    original: str | None
+    replace: Edit | None
+    item: Item | None
+    hash_key: bytes | None
+
+
+def find_target(exchange: Exchange, message: Envelope, method: str) -> Target:
+    """Find who serves this request and what it is called there.
+
+    Raise `RequestRefused` for what nobody offers (-32602; resources in the handshake era -32002) and `ProtocolError` for
+    params that name nothing.
+    """
+    if method == "completion/complete":
+        return _completion_target(exchange, message)
+    key = mcp.NAMED_BY[method]
+    span = message.name if key == "name" else message.uri
+    if span is None:
+        raise ProtocolError(f"params.{key} must be a string", code=INVALID_PARAMS)
+    name = jsonrpc.decode_string(message.data, span)
+    if method == "resources/read":
+        return _resource_target(exchange, name, span)
+    item = exchange.snapshot.catalog.find("tools/list" if method == "tools/call" else "prompts/list", name)
+    if item is None or (method == "tools/call" and not _may_call(exchange, item)):
+        kind = "tool" if method == "tools/call" else "prompt"
+        raise RequestRefused(f"unknown {kind}: {name[:100]!r}", data={"name": name[:100]})
+    if exchange.era is Era.STATELESS and item.annotations:
+        check_params(item.annotations, arguments_of(message), exchange.http.head.headers)
+    return _to_item(exchange, item, name, span)
+
+
+def _may_call(exchange: Exchange, item: Item) -> bool:
+    assert exchange.principal is not None
+    return exchange.principal.may_call(item.key)
+
+
+def _to_item(exchange: Exchange, item: Item, name: str, span: Span) -> Target:
+    replace = None if item.original == name else (*span, orjson.dumps(item.original))
+    group = exchange.snapshot.groups[item.group]
+    return Target(group, item.original, replace, item, _hash_key(exchange, name))
+
+
+def _resource_target(exchange: Exchange, uri: str, span: Span) -> Target:
+    owner = exchange.snapshot.catalog.resource_owner(uri)
+    if owner is None:
+        code = INVALID_PARAMS if exchange.era is Era.STATELESS else mcp.RESOURCE_NOT_FOUND
+        raise RequestRefused(f"unknown resource: {uri[:200]}", code=code, data={"uri": uri})
+    group, original = owner
+    replace = None if original == uri else (*span, orjson.dumps(original))
+    return Target(exchange.snapshot.groups[group], original, replace, None, _hash_key(exchange, uri))
+
+
+def _completion_target(exchange: Exchange, message: Envelope) -> Target:
+    data = message.data
+    fields = {} if message.params is None else members(data, *message.params)
+    if "ref" not in fields or data[fields["ref"][0] : fields["ref"][0] + 1] != b"{":
+        raise ProtocolError("params.ref must be an object", code=INVALID_PARAMS)
+    ref = members(data, *fields["ref"])
+    kind = jsonrpc.decode(data, ref["type"]) if "type" in ref else None
+    key = {"ref/prompt": "name", "ref/resource": "uri"}.get(kind) if isinstance(kind, str) else None
+    if key is None or key not in ref:
+        raise ProtocolError(
+            "params.ref must be a ref/prompt with a name or a ref/resource with a uri",
+            code=INVALID_PARAMS,
+        )
+    name = jsonrpc.decode_string(data, ref[key])
+    if key == "uri":
+        return _resource_target(exchange, name, ref[key])
+    item = exchange.snapshot.catalog.find("prompts/list", name)
+    if item is None:
+        raise RequestRefused(f"unknown prompt: {name[:100]!r}", data={"name": name[:100]})
+    return _to_item(exchange, item, name, ref[key])
+
+
+def _hash_key(exchange: Exchange, name: str) -> bytes:
+    """Return what consistent hashing keeps together, by `proxy.load_balancer.hash_key`."""
+    kind = exchange.snapshot.config.proxy.load_balancer.hash_key
+    if kind == "tool":
+        return name.encode()
+    if kind == "arguments":
+        message = exchange.message
+        assert message is not None
+        return b"" if message.params is None else message.data[slice(*message.params)]
+    if exchange.session is not None and kind in ("auto", "session"):
+        return exchange.session.id.encode()
+    principal = exchange.principal
+    assert principal is not None
+    return (principal.id if principal.kind != "anonymous" else exchange.http.peer).encode()
+
+
+def arguments_of(message: Envelope) -> dict[str, object]:
+    """Return the decoded `params.arguments` of a request, empty where it is absent or no object."""
+    if message.params is None:
+        return {}
+    span = members(message.data, *message.params).get("arguments")
+    value = orjson.loads(message.data[slice(*span)]) if span is not None else None
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,91 @@
+"""Which era an HTTP request belongs to, and whether its mirrored headers agree with its body.
+
+MCP 2026-07-28 "Streamable HTTP" (routing headers, compatibility) and 2025-11-25 "Protocol Version Header".
+"""
+
+from __future__ import annotations
+
+import orjson
+
+from only1mcp._fast import Envelope, members
+from only1mcp.errors import INVALID_PARAMS, ProtocolError
+from only1mcp.wire import jsonrpc, mcp
+from only1mcp.wire.http1 import RequestHead
+from only1mcp.wire.mcp import Era
+from only1mcp.wire.mirror import decode_header
+
+
+def era_of_headers(head: RequestHead) -> Era | None:
+    """Return the era that the headers alone decide, None where the body of a POST must."""
+    versions = head.get_all(mcp.HEADER_VERSION)
+    if len(versions) > 1:
+        raise _mismatch("MCP-Protocol-Version must be sent once")
+    if versions:
+        return mcp.era_of(versions[0].decode("latin-1"))
+    if head.method != b"POST" or head.get(mcp.HEADER_SESSION) is not None:
+        return Era.HANDSHAKE
+    return None
+
+
+def era_of_message(message: Envelope) -> Era:
+    """Return the era of a POST without version header and session; raise -32020 for a stateless client that forgot it."""
+    version = _meta(message).get(mcp.META_VERSION)
+    if version is not None:
+        raise _mismatch("a request with a protocol version in _meta needs the MCP-Protocol-Version header")
+    return Era.HANDSHAKE
+
+
+def check_stateless(head: RequestHead, message: Envelope) -> str:
+    """Return the revision of a stateless request.
+
+    Raise `ProtocolError` in the order that the revision's own checks have: -32020 for doubled headers, -32602 for
+    missing `_meta`, -32020 where header and body differ, -32022 for a revision that we do not speak.
+    """
+    for name in (mcp.HEADER_METHOD, mcp.HEADER_NAME):
+        if len(head.get_all(name)) > 1:
+            raise _mismatch(f"{name.decode()} must be sent once")
+    meta = _meta(message)
+    version = meta.get(mcp.META_VERSION)
+    if not isinstance(version, str):
+        raise ProtocolError(f"params._meta must hold {mcp.META_VERSION!r}", code=INVALID_PARAMS)
+    if not isinstance(meta.get(mcp.META_CAPABILITIES), dict):
+        raise ProtocolError(f"params._meta must hold {mcp.META_CAPABILITIES!r}, an object", code=INVALID_PARAMS)
+    _compare(head, mcp.HEADER_VERSION, version)
+    _compare(head, mcp.HEADER_METHOD, message.method or "")
+    named_by = mcp.NAMED_BY.get(message.method or "")
+    if named_by is not None:
+        span = message.name if named_by == "name" else message.uri
+        if span is None:
+            raise ProtocolError(f"params.{named_by} must be a string", code=INVALID_PARAMS)
+        _compare(head, mcp.HEADER_NAME, jsonrpc.decode_string(message.data, span), encoded=True)
+    if version not in mcp.STATELESS_REVISIONS:
+        raise ProtocolError(
+            "unsupported protocol version",
+            code=mcp.UNSUPPORTED_VERSION,
+            data={"supported": list(mcp.STATELESS_REVISIONS), "requested": version},
+        )
+    return version
+
+
+def _compare(head: RequestHead, name: bytes, expected: str, *, encoded: bool = False) -> None:
+    value = head.get(name)
+    if value is None:
+        raise _mismatch(f"the header {name.decode()} is missing")
+    text = decode_header(value) if encoded else value.decode("latin-1")
+    if text != expected:
+        raise _mismatch(f"the header {name.decode()} does not match the request body")
+
+
+def _meta(message: Envelope) -> dict[str, object]:
+    """Return the members of `_meta` that decide, decoded; the rest stays bytes."""
+    if message.meta is None:
+        return {}
+    data = message.data
+    spans = members(data, *message.meta)
+    return {
+        key: orjson.loads(data[slice(*spans[key])]) for key in (mcp.META_VERSION, mcp.META_CAPABILITIES) if key in spans
+    }
+
+
+def _mismatch(text: str) -> ProtocolError:
+    return ProtocolError(text, code=mcp.HEADER_MISMATCH)

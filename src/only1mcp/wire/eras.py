@@ -1,0 +1,208 @@
+"""Carries one plain request and its answer between the eras (handshake, stateless), byte for byte where both agree.
+
+Sources: MCP 2026-07-28 "Base protocol" (`_meta`, `resultType`), "Caching", and 2025-11-25 for the handshake era.
+Same era on both sides changes nothing but the id, the name or URI, and the progress token.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import orjson
+
+from only1mcp._fast import ERROR, Envelope, members
+from only1mcp.errors import INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND, BackendAnswerError
+from only1mcp.wire import jsonrpc, mcp
+from only1mcp.wire.jsonrpc import Edit, Span
+from only1mcp.wire.mcp import Era
+
+_HTTP_STATUS = {
+    METHOD_NOT_FOUND: 404,
+    INVALID_PARAMS: 400,
+    -32600: 400,
+    -32700: 400,
+    mcp.HEADER_MISMATCH: 400,
+    mcp.MISSING_CAPABILITY: 400,
+    mcp.UNSUPPORTED_VERSION: 400,
+}
+# Outside the handshake era's vocabulary: codes that the stateless revision reserves for its own meanings.
+_STATELESS_CODES = range(-32099, -32019)
+
+
+@dataclass(frozen=True, slots=True)
+class Outbound:
+    """A request ready for a backend; `progress_token` is the client's own token, to be put back into progress."""
+
+    message: bytes
+    progress_token: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who speaks to a backend: what a stateless request carries in `_meta`, as JSON texts."""
+
+    client_info: bytes
+    capabilities: bytes = b"{}"
+
+
+def to_backend(
+    request: Envelope,
+    *,
+    id: bytes,
+    client: Era,
+    backend: Era,
+    revision: str,
+    caller: Caller,
+    replace: Edit | None = None,
+) -> Outbound:
+    """Return the request as this backend must see it: our id, its own name or URI (`replace`), its era's `_meta`.
+
+    `revision` is the backend's. A progress token becomes the id, so that two clients' tokens never meet in one session.
+    """
+    data = request.data
+    edits: list[Edit] = [] if replace is None else [replace]
+    assert request.id_span is not None
+    edits.append((*request.id_span, id))
+    token = _progress_token(data, request.meta)
+    put: dict[str, bytes] = {} if token is None else {"progressToken": id}
+    drop: tuple[str, ...] = ()
+    if client is Era.HANDSHAKE and backend is Era.STATELESS:
+        put.update(stateless_meta(revision, caller))
+        drop = (mcp.META_LOG_LEVEL,)
+    elif client is Era.STATELESS and backend is Era.HANDSHAKE:
+        drop = mcp.STATELESS_REQUEST_META
+    if put or drop:
+        edits.append(_meta_edit(data, request, put, drop))
+    return Outbound(jsonrpc.splice(data, edits), token)
+
+
+def stateless_meta(revision: str, caller: Caller) -> dict[str, bytes]:
+    """Return the members that every stateless request carries in `params._meta`."""
+    return {
+        mcp.META_VERSION: orjson.dumps(revision),
+        mcp.META_CAPABILITIES: caller.capabilities,
+        mcp.META_CLIENT_INFO: caller.client_info,
+    }
+
+
+def own_params(era: Era, revision: str, caller: Caller, fields: dict[str, bytes]) -> bytes:
+    """Return the params of a request that the proxy makes itself; `fields` maps members to JSON texts."""
+    parts = [orjson.dumps(key) + b":" + value for key, value in fields.items()]
+    if era is Era.STATELESS:
+        meta = b",".join(orjson.dumps(k) + b":" + v for k, v in stateless_meta(revision, caller).items())
+        parts.append(b'"_meta":{' + meta + b"}")
+    return b"{" + b",".join(parts) + b"}"
+
+
+def to_client(
+    answer: Envelope, *, id: bytes, method: str, uri: str | None, client: Era, backend: Era, server_info: bytes
+) -> tuple[int, bytes]:
+    """Return HTTP status and body of the answer for a client of era `client`; `server_info` is the backend's, as JSON.
+
+    Raise `BackendAnswerError` for a result that this client's era cannot express.
+    """
+    if answer.kind == ERROR:
+        return _error_to_client(answer, id=id, method=method, uri=uri, client=client, backend=backend)
+    if client is backend:
+        return 200, jsonrpc.replace_id(answer, id)
+    assert answer.result is not None
+    start, end = answer.result
+    fields = members(answer.data, start, end)
+    if client is Era.STATELESS:
+        value = _stateless_result(answer.data, answer.result, fields, method, server_info)
+    else:
+        value = _handshake_result(answer.data, answer.result, fields)
+    return 200, jsonrpc.result(id, value)
+
+
+def stateless_result(value: bytes, span: Span, *, method: str, server_info: bytes) -> bytes:
+    """Return the handshake-era result at `span` with what the stateless era asks of every result."""
+    return _stateless_result(value, span, members(value, *span), method, server_info)
+
+
+def http_status(code: int, client: Era) -> int:
+    """Return the HTTP status that goes with a JSON-RPC error code (2026-07-28 transports, "Error handling")."""
+    return _HTTP_STATUS.get(code, 200) if client is Era.STATELESS else 200
+
+
+def _progress_token(data: bytes, meta: Span | None) -> bytes | None:
+    if meta is None or b"progressToken" not in data[meta[0] : meta[1]]:
+        return None
+    span = members(data, *meta).get("progressToken")
+    return None if span is None else data[span[0] : span[1]]
+
+
+def _meta_edit(data: bytes, request: Envelope, put: dict[str, bytes], drop: tuple[str, ...]) -> Edit:
+    if request.meta is not None:
+        return (*request.meta, jsonrpc.edit_object(data, request.meta, put=put, drop=drop))
+    meta = b'"_meta":' + jsonrpc.edit_object(b"{}", (0, 2), put=put)
+    if request.params is None:
+        at = data.rindex(b"}")
+        return (at, at, b',"params":{' + meta + b"}")
+    start, end = request.params
+    empty = not data[start + 1 : end - 1].strip()
+    return (start + 1, start + 1, meta if empty else meta + b",")
+
+
+def _stateless_result(data: bytes, span: Span, fields: dict[str, Span], method: str, server_info: bytes) -> bytes:
+    put: dict[str, bytes] = {"resultType": b'"complete"'}
+    if method in mcp.CACHEABLE:
+        put["ttlMs"] = b"0"
+        put["cacheScope"] = b'"private"'
+    meta = fields.get("_meta")
+    stamp = {mcp.META_SERVER_INFO: server_info}
+    if meta is not None and data[meta[0] : meta[0] + 1] == b"{":
+        put["_meta"] = jsonrpc.edit_object(data, meta, put=stamp)
+    else:
+        put["_meta"] = jsonrpc.edit_object(b"{}", (0, 2), put=stamp)
+    return jsonrpc.edit_object(data, span, put=put)
+
+
+def _handshake_result(data: bytes, span: Span, fields: dict[str, Span]) -> bytes:
+    kind = fields.get("resultType")
+    if kind is not None and data[kind[0] : kind[1]] != b'"complete"':
+        raise BackendAnswerError(
+            f"the backend answered with resultType {data[kind[0] : kind[1]].decode()[:40]}, "
+            "which a client of the handshake era cannot be given"
+        )
+    drop = ["resultType", "ttlMs", "cacheScope"]
+    structured = fields.get("structuredContent")
+    if structured is not None and data[structured[0] : structured[0] + 1] != b"{":
+        drop.append("structuredContent")  # any JSON value in 2026-07-28, an object before
+    return jsonrpc.edit_object(data, span, put={}, drop=drop)
+
+
+def _error_to_client(
+    answer: Envelope, *, id: bytes, method: str, uri: str | None, client: Era, backend: Era
+) -> tuple[int, bytes]:
+    assert answer.error is not None
+    span = answer.error
+    fields = members(answer.data, *span)
+    code = jsonrpc.decode(answer.data, fields["code"]) if "code" in fields else None
+    if not isinstance(code, int) or isinstance(code, bool):
+        raise BackendAnswerError("the backend's error has no integer code")
+    original = code
+    put: dict[str, bytes] = {}
+    if client is Era.STATELESS:
+        if code == mcp.RESOURCE_NOT_FOUND:
+            code = INVALID_PARAMS
+            if uri is not None and "data" not in fields:
+                put["data"] = orjson.dumps({"uri": uri})
+        elif code == mcp.URL_ELICITATION_REQUIRED or (code in _STATELESS_CODES and not _may_pass(code, backend)):
+            code = INTERNAL_ERROR
+    elif backend is Era.STATELESS:
+        if code in _STATELESS_CODES:
+            code = INTERNAL_ERROR
+        elif code == INVALID_PARAMS and method == "resources/read" and "data" in fields:
+            code = mcp.RESOURCE_NOT_FOUND
+    body = answer.data[span[0] : span[1]]
+    if code != original:
+        put["code"] = b"%d" % code
+    if put:
+        body = jsonrpc.edit_object(answer.data, span, put=put)
+    return http_status(code, client), b'{"jsonrpc":"2.0","id":' + id + b',"error":' + body + b"}"
+
+
+def _may_pass(code: int, backend: Era) -> bool:
+    # A header or version mismatch between us and the backend is our fault, never the client's.
+    return backend is Era.STATELESS and code not in (mcp.HEADER_MISMATCH, mcp.UNSUPPORTED_VERSION)
