@@ -7,7 +7,6 @@ return. One exchange at a time: after END nothing more is parsed until `start_ne
 from __future__ import annotations
 
 import enum
-import re
 from http import HTTPStatus
 from typing import Final
 
@@ -28,8 +27,8 @@ from only1mcp.wire.http1_events import (
     ServerEvent,
 )
 from only1mcp.wire.http1_head import (
-    TOKEN,
     HeadCutter,
+    check_fields,
     check_request_line,
     check_status_line,
     read_request_head,
@@ -52,9 +51,6 @@ __all__ = [
 # Interim responses that one request may get before its answer; more is a way to keep us busy for ever.
 MAX_INTERIM_RESPONSES: Final = 16
 
-_NAME = re.compile(TOKEN)
-_VALUE = re.compile(rb"(?:[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?")
-_OURS = frozenset({b"content-length", b"transfer-encoding", b"connection"})
 _STATUS_LINES = {
     status.value: b"HTTP/1.1 %d %s\r\n" % (status.value, status.phrase.encode("ascii")) for status in HTTPStatus
 }
@@ -150,9 +146,8 @@ class ServerConnection:
 
     def send_response(self, status: int, headers: Headers, body: bytes) -> bytes:
         """Return a whole response; Content-Length and, where the connection ends, Connection are added."""
-        self._start_response()
-        self._response = _State.DONE
         parts = self._head_parts(status, headers)
+        self._response = _State.DONE
         # "A server MUST NOT send a Content-Length header field in any response with a status code of 1xx or 204"
         # (RFC 9110 section 8.6).
         if status not in (204, 304):
@@ -164,8 +159,6 @@ class ServerConnection:
 
     def send_head(self, status: int, headers: Headers) -> bytes:
         """Return the head of a streamed response, to be followed by `send_data` and `send_end`."""
-        self._start_response()
-        self._response = _State.BODY
         if status in (204, 304):
             raise ValueError(f"a response with status {status} has no body to stream")
         self._response_chunked = self._head is not None and self._head.http_version != b"1.0"
@@ -175,6 +168,7 @@ class ServerConnection:
         if self._response_chunked:
             parts.append(b"transfer-encoding: chunked\r\n")
         parts.append(b"\r\n")
+        self._response = _State.BODY
         return b"".join(parts)
 
     def send_data(self, data: bytes) -> bytes:
@@ -253,14 +247,12 @@ class ServerConnection:
         self._method = line.partition(b" ")[0]
         check_request_line(line)
 
-    def _start_response(self) -> None:
+    def _head_parts(self, status: int, headers: Headers) -> list[bytes]:
         if self._response is not _State.HEAD:
             raise RuntimeError(f"expected one response to a request, got another in state {self._response.value}")
-
-    def _head_parts(self, status: int, headers: Headers) -> list[bytes]:
         line = _STATUS_LINES.get(status)
         parts = [line if line is not None else b"HTTP/1.1 %d \r\n" % status]
-        _check_fields(headers)
+        check_fields(headers)
         for name, value in headers:
             parts += (name, b": ", value, b"\r\n")
         if self.must_close:
@@ -307,7 +299,7 @@ class ClientConnection:
         """
         if self._h11 is not None or not self.reusable:
             raise RuntimeError(f"expected a connection between two exchanges, got {self!r}")
-        _check_fields(headers)
+        check_fields(headers)
         # "A user agent SHOULD send Content-Length in a request when the method defines a meaning for enclosed content"
         # (RFC 9110 section 8.6).
         framing = [(b"content-length", b"%d" % len(body))] if body or method in (b"POST", b"PUT", b"PATCH") else []
@@ -393,12 +385,3 @@ class ClientConnection:
             self._state = _State.DONE
             return END
         return None
-
-
-def _check_fields(headers: Headers) -> None:
-    """Raise ValueError for a field that would change the framing of the message, or that is none."""
-    for name, value in headers:
-        if _NAME.fullmatch(name) is None or _VALUE.fullmatch(value) is None:
-            raise ValueError(f"expected a header field, got {name!r}: {value!r:.80}")
-        if name.lower() in _OURS:
-            raise ValueError(f"the connection sets {name.decode()} itself")

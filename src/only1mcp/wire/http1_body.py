@@ -127,6 +127,12 @@ class ChunkedBody:
                     break
                 self._start_chunk(int(match[1], 16), match.end() - position)
                 position = match.end()
+                # The whole chunk is there: the common case, and the one that many tiny chunks make hot.
+                end = position + self._in_chunk
+                if self._in_chunk and end <= available and buffer[end - 2] == 13 and buffer[end - 1] == 10:
+                    data += buffer[position : end - 2]
+                    position = end
+                    self._in_chunk = 0
                 continue
             if self._in_chunk > 2:
                 take = min(self._in_chunk - 2, available - position)

@@ -15,7 +15,7 @@ from typing import Final, Literal
 import h11
 
 from only1mcp.errors import ProtocolError
-from only1mcp.wire.http1_events import RequestHead, ResponseHead
+from only1mcp.wire.http1_events import Headers, RequestHead, ResponseHead
 
 # A parsed field costs some 200 octets of memory; without a bound a head of tiny fields is amplified twentyfold.
 MAX_FIELDS: Final = 100
@@ -41,6 +41,9 @@ _ORIGIN_FORM = re.compile(
 _HOST = re.compile(rb"(?:[A-Za-z0-9\-._~]+|\[([0-9A-Fa-f:.]+)\])(?::([0-9]{0,5}))?")
 _FRAMING_FIELD = re.compile(rb"\n(content-length|transfer-encoding):([^\r]*)\r", re.IGNORECASE)
 _DIGITS = re.compile(rb"[0-9]+")
+_NAME = re.compile(TOKEN)
+_FIELD_VALUE = re.compile(rb"(?:[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?")
+_SET_BY_CONNECTION = frozenset({b"content-length", b"transfer-encoding", b"connection"})
 
 
 class HeadCutter:
@@ -69,7 +72,7 @@ class HeadCutter:
         forbidden = _FORBIDDEN.search(buffer, max(0, self._seen - 1), min(stop, limit + 1))
         bad_at = forbidden.start() if forbidden is not None else limit
         if not self._first_line_checked:
-            line_end = buffer.find(b"\n", 0, min(stop, limit)) + 1
+            line_end = buffer.find(b"\n", self._seen, min(stop, limit)) + 1
             if line_end and bad_at >= line_end:
                 self._check_first_line(bytes(buffer[:line_end]))
                 self._first_line_checked = True
@@ -167,11 +170,20 @@ def read_response_head(raw: bytes, connection: h11.Connection) -> ResponseHead |
 def check_trailer(line: bytes) -> None:
     """Raise `ProtocolError` for a trailer field line (with its CRLF) that is malformed or would change the framing."""
     name, colon, _ = line.partition(b":")
-    if not colon or re.fullmatch(TOKEN, name) is None or _FORBIDDEN.search(line) is not None:
+    if not colon or _NAME.fullmatch(name) is None or _FORBIDDEN.search(line) is not None:
         raise ProtocolError("expected a trailer field line")
     # "A sender MUST NOT generate a trailer field unless ..." (RFC 9110 section 6.5.1); these would be smuggling.
     if name.lower() in (b"content-length", b"transfer-encoding", b"host"):
         raise ProtocolError(f"{name.decode()} is not allowed in a trailer")
+
+
+def check_fields(headers: Headers) -> None:
+    """Raise ValueError for a field to be sent that is none, or that is the connection's own to set."""
+    for name, value in headers:
+        if _NAME.fullmatch(name) is None or _FIELD_VALUE.fullmatch(value) is None:
+            raise ValueError(f"expected a header field, got {name!r}: {value!r:.80}")
+        if name.lower() in _SET_BY_CONNECTION:
+            raise ValueError(f"the connection sets {name.decode()} itself")
 
 
 def _check_field_lines(raw: bytes, role: str) -> None:
