@@ -182,7 +182,7 @@ class RateLimit(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Auth(Struct, frozen=True, forbid_unknown_fields=True):
-    """Who may call. An absent `jwt` or `rate_limit` is None and means off; `rate_limit: {}` is on, with its defaults."""
+    """Who may call. An absent `jwt` or `rate_limit` is None and means off; `rate_limit: {}` is on with its defaults."""
 
     jwt: JWT | None = None
     api_keys: tuple[ApiKey, ...] = ()
@@ -268,7 +268,7 @@ class BackendConfig(Struct, frozen=True, forbid_unknown_fields=True):
     transport: Literal["stdio", "http", "sse"]
     name: str = ""
     enabled: bool = True
-    group: Identifier | Literal[""] = ""
+    group: Identifier = ""
     weight: Annotated[int, Meta(ge=0, le=100)] = 100
     command: Text | None = None
     args: tuple[str, ...] = ()
@@ -290,9 +290,8 @@ class BackendConfig(Struct, frozen=True, forbid_unknown_fields=True):
             force_setattr(self, "group", self.id)
 
     def __repr__(self) -> str:
-        # env, headers and args often carry credentials; a repr ends up in logs and tracebacks.
-        where = self.command if self.transport == "stdio" else self.url
-        return f"BackendConfig(id={self.id!r}, transport={self.transport!r}, {where!r})"
+        # env, headers, args and url often carry credentials; a repr ends up in logs and tracebacks.
+        return f"BackendConfig(id={self.id!r}, transport={self.transport!r}, ...)"
 
 
 class Config(Struct, frozen=True, forbid_unknown_fields=True):
