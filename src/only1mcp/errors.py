@@ -83,7 +83,7 @@ class ProtocolError(Only1MCPError):
 class RequestRefused(Only1MCPError):
     """A well-formed request that is not served: `code` and `http_status` as in MCP's error table."""
 
-    source = "client"
+    source: ClassVar[Source] = "client"
     http_status = 400
     code = INVALID_PARAMS
 
@@ -98,13 +98,19 @@ class RequestRefused(Only1MCPError):
 
 
 class NotAuthenticated(RequestRefused):
+    """`challenge` is the value of the answer's WWW-Authenticate field (RFC 9110 section 11.6.1)."""
+
     http_status = 401
     code = -31004
+    challenge: bytes = b'Bearer realm="only1mcp"'
 
 
 class NotAllowed(RequestRefused):
+    """`challenge` is the WWW-Authenticate value that names missing scopes (RFC 6750 section 3.1), if they are why."""
+
     http_status = 403
     code = -31005
+    challenge: bytes | None = None
 
 
 class RateLimited(RequestRefused):

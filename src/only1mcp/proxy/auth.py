@@ -1,0 +1,271 @@
+"""Who is calling: turns the credentials of a request into a principal, or refuses them.
+
+Every request is authenticated by itself; a session id is no credential. A credential that does not hold ends the
+request: nothing falls back to a lesser identity.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import orjson
+
+from only1mcp.config.schema import JWT, Auth
+from only1mcp.errors import NotAllowed, NotAuthenticated
+
+if TYPE_CHECKING:
+    from jwt.api_jws import PyJWS
+
+    from only1mcp.wire.http1_events import RequestHead
+
+# Hashing and decoding work grows with the token, and happens before anything is known of its sender.
+MAX_CREDENTIAL_BYTES: Final = 8192
+# Names end up in logs, keys and sessions; OpenID Connect allows `sub` 255 characters (Core section 2).
+MAX_SUBJECT_CHARS: Final = 255
+MAX_ISSUER_CHARS: Final = 1024
+# Clocks of different machines differ by seconds; more than a minute would lengthen the life of revoked tokens.
+LEEWAY_S: Final = 30
+# A verified credential is not verified again for this long. Only valid ones are kept, so a flood of forgeries evicts
+# nothing; a holder of many valid tokens evicts the oldest.
+VERIFIED_FOR_S: Final = 60
+MAX_VERIFIED: Final = 4096
+
+_REALM: Final = b'Bearer realm="only1mcp"'
+_INVALID: Final = _REALM + b', error="invalid_token"'
+# RFC 6749 section 3.3; whatever else a configured scope holds cannot be quoted in a challenge.
+_SCOPE_TOKEN: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
+
+
+class _Patterns:
+    """Tool names with `*` for any run of characters, matched in linear time: no input makes it backtrack."""
+
+    __slots__ = ("_exact", "_split")
+
+    def __init__(self, patterns: Iterable[str]) -> None:
+        patterns = list(patterns)
+        self._exact = frozenset(pattern for pattern in patterns if "*" not in pattern)
+        self._split = [pattern.split("*") for pattern in patterns if "*" in pattern]
+
+    def match(self, name: str) -> bool:
+        return name in self._exact or any(_matches(parts, name) for parts in self._split)
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who a request is made for. Sessions, caches and rate limits are keyed by `id`; `name` is for people.
+
+    `tools` are the patterns of the tools it may call, None for all.
+    """
+
+    id: str
+    name: str
+    kind: Literal["anonymous", "key", "jwt"]
+    scopes: frozenset[str] = frozenset()
+    tools: tuple[str, ...] | None = None
+    _patterns: _Patterns | None = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_patterns", None if self.tools is None else _Patterns(self.tools))
+
+    def may_call(self, tool_name: str) -> bool:
+        """Return whether this principal may call, and see, the tool."""
+        return self._patterns is None or self._patterns.match(tool_name)
+
+
+ANONYMOUS: Final = Principal("anonymous", "anonymous", "anonymous")
+
+
+class Authenticator:
+    """Checks credentials as `auth` says: `Authorization: Bearer` with a JWT or an API key, or `X-API-Key`.
+
+    `clock` returns Unix time in seconds. Where neither JWT nor keys are configured there is nothing to check against:
+    every request is anonymous and its credentials are ignored.
+    """
+
+    def __init__(self, auth: Auth, *, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._keys = [
+            (
+                bytes.fromhex(key.key_sha256),
+                Principal(f"key:{key.name}", key.name, "key", frozenset(key.scopes), key.tools),
+            )
+            for key in auth.api_keys
+            if key.key_sha256 is not None
+        ]
+        self._jwt = _JWTVerifier(auth.jwt) if auth.jwt is not None else None
+        self._configured = auth.jwt is not None or bool(auth.api_keys)
+        # True when a request without credentials is refused.
+        self.required = self._configured and not auth.allow_anonymous
+        self._verified: OrderedDict[bytes, tuple[Principal, float]] = OrderedDict()
+
+    def authenticate(self, head: RequestHead) -> Principal:
+        """Return the principal; raise `NotAuthenticated`, or `NotAllowed` when a valid token lacks a scope.
+
+        Both carry the `challenge` for WWW-Authenticate.
+        """
+        if not self._configured:
+            return ANONYMOUS
+        authorization = api_key = None
+        for name, value in head.headers:
+            if name == b"authorization":
+                if authorization is not None:
+                    raise _refused("expected one Authorization header")
+                authorization = value
+            elif name == b"x-api-key":
+                if api_key is not None:
+                    raise _refused("expected one X-API-Key header")
+                api_key = value
+        if authorization is None and api_key is None:
+            if self.required:
+                raise NotAuthenticated("expected credentials: Authorization: Bearer <token>, or X-API-Key")
+            return ANONYMOUS
+        if api_key is not None:
+            if authorization is not None:
+                raise _refused("expected either Authorization or X-API-Key, got both")
+            return self._check(api_key, bearer=False)
+        assert authorization is not None
+        scheme, _, token = authorization.partition(b" ")
+        if scheme.lower() != b"bearer":
+            raise NotAuthenticated("expected the Bearer scheme in Authorization")
+        return self._check(token.strip(b" "), bearer=True)
+
+    def _check(self, credential: bytes, *, bearer: bool) -> Principal:
+        if not 0 < len(credential) <= MAX_CREDENTIAL_BYTES:
+            raise _refused(f"expected a credential of 1-{MAX_CREDENTIAL_BYTES} octets, got {len(credential)}")
+        digest = hashlib.sha256(credential).digest()
+        now = self._clock()
+        known = self._verified.get(digest)
+        if known is not None:
+            principal, until = known
+            if now < until and (bearer or principal.kind == "key"):
+                return principal
+            del self._verified[digest]
+        found = self._key_of(digest)
+        until = now + VERIFIED_FOR_S
+        if found is None:
+            if not bearer or self._jwt is None:
+                raise _refused("the API key is not known" if self._keys else "the token is not valid")
+            found, expires_at = self._jwt.verify(credential, now)
+            until = min(until, expires_at)
+        if len(self._verified) >= MAX_VERIFIED:
+            self._verified.popitem(last=False)
+        self._verified[digest] = (found, until)
+        return found
+
+    def _key_of(self, digest: bytes) -> Principal | None:
+        """Compare with every key, so that the time taken tells nothing about which one matched."""
+        found = None
+        for expected, principal in self._keys:
+            if hmac.compare_digest(expected, digest):
+                found = principal
+        return found
+
+
+class _JWTVerifier:
+    """Checks HS256 tokens (RFC 7519, RFC 8725): one algorithm, one key; key hints in the token are not looked at."""
+
+    def __init__(self, config: JWT) -> None:
+        if config.secret is None:
+            raise ValueError("auth.jwt has no secret")
+        self._jws = _hs256()
+        self._secret = config.secret.reveal().encode()
+        self._issuer = config.issuer
+        self._audience = config.audience
+        self._scopes = frozenset(config.scopes)
+        challenge = _REALM + b', error="insufficient_scope"'
+        if named := [scope for scope in config.scopes if _SCOPE_TOKEN.fullmatch(scope)]:
+            challenge += b', scope="%s"' % " ".join(named).encode("ascii")
+        self._insufficient = challenge
+
+    def verify(self, token: bytes, now: float) -> tuple[Principal, float]:
+        """Return the principal and the Unix time at which its token stops to be valid."""
+        claims = self._claims(token)
+        expires_at = _time(claims, "exp")
+        if expires_at is None:
+            raise _refused("the token has no exp")
+        expires_at += LEEWAY_S
+        if expires_at <= now:
+            raise _refused("the token has expired")
+        not_before = _time(claims, "nbf")
+        if not_before is not None and not_before - LEEWAY_S > now:
+            raise _refused("the token is not valid yet")
+        issuer, subject = claims.get("iss"), claims.get("sub")
+        if self._issuer is not None and issuer != self._issuer:
+            raise _refused("the token is from another issuer")
+        if self._audience is not None and self._audience not in _strings(claims.get("aud"), whole=True):
+            raise _refused("the token is for another audience")
+        if not isinstance(subject, str) or not 0 < len(subject) <= MAX_SUBJECT_CHARS:
+            raise _refused(f"the token needs a sub of 1-{MAX_SUBJECT_CHARS} characters")
+        if not isinstance(issuer, str | None) or len(issuer or "") > MAX_ISSUER_CHARS:
+            raise _refused("the token's iss is not a usable string")
+        scopes = _strings(claims.get("scope")) | _strings(claims.get("scp"))
+        if not self._scopes <= scopes:
+            error = NotAllowed("the token lacks a scope", data={"requiredScopes": sorted(self._scopes)})
+            error.challenge = self._insufficient
+            raise error
+        # The issuer's colons are escaped: no other pair of issuer and subject gives the same id.
+        escaped = (issuer or "").replace("%", "%25").replace(":", "%3A")
+        return Principal(f"jwt:{escaped}:{subject}", subject, "jwt", scopes), expires_at
+
+    def _claims(self, token: bytes) -> dict[str, Any]:
+        """Return the claims of a token whose signature holds."""
+        from jwt.exceptions import PyJWTError  # noqa: PLC0415 (see _hs256)
+
+        try:
+            claims = orjson.loads(self._jws.decode(token, self._secret, algorithms=["HS256"]))
+        except (PyJWTError, orjson.JSONDecodeError):
+            raise _refused("the token is not valid") from None
+        if not isinstance(claims, dict):
+            raise _refused("the token is not valid")
+        return claims
+
+
+def _hs256() -> PyJWS:
+    # Imported by those who configured tokens: it takes longer to load than the rest of the proxy.
+    from jwt.api_jws import PyJWS  # noqa: PLC0415
+
+    return PyJWS(algorithms=["HS256"])
+
+
+def _refused(message: str) -> NotAuthenticated:
+    error = NotAuthenticated(message)
+    error.challenge = _INVALID
+    return error
+
+
+def _time(claims: dict[str, Any], name: str) -> float | None:
+    """Return a NumericDate (RFC 7519 section 2), None when absent."""
+    value = claims.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise _refused(f"the token's {name} is not a number")
+    return float(value)
+
+
+def _strings(value: Any, *, whole: bool = False) -> frozenset[str]:
+    """Return the members of a claim that is a string, one value or several between spaces, or an array of strings."""
+    if isinstance(value, str):
+        return frozenset([value] if whole else value.split(" ")) - {""}
+    return frozenset(item for item in value if isinstance(item, str)) if isinstance(value, list) else frozenset()
+
+
+def _matches(parts: list[str], name: str) -> bool:
+    """Match a pattern split at its stars: first and last part at the ends, the others leftmost in between."""
+    first, *middle, last = parts
+    end = len(name) - len(last)
+    if end < len(first) or not name.startswith(first) or not name.endswith(last):
+        return False
+    position = len(first)
+    for part in middle:
+        found = name.find(part, position, end)
+        if found < 0:
+            return False
+        position = found + len(part)
+    return True
