@@ -1,0 +1,57 @@
+"""The command line: each command parses, calls and prints; nothing is decided here.
+
+Commands are imported when they are called, so that `only1mcp --version` and `--help` cost no more than click itself.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import click
+
+from only1mcp import __version__
+
+# Exit codes (DESIGN: command line).
+OK = 0
+FAILURE = 1
+USAGE = 2
+BAD_CONFIGURATION = 3
+CANNOT_CONNECT = 4
+
+# name: (module, attribute, one line for --help)
+COMMANDS = {
+    "validate": ("only1mcp.cli.config", "validate", "Check a configuration and name everything wrong with it."),
+    "config": ("only1mcp.cli.config", "config", "Write, show or describe a configuration."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported on demand; the list of `--help` imports none."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute, _ = COMMANDS[cmd_name]
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, _, text) in COMMANDS.items()])
+
+
+def _print_version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        click.echo(f"only1mcp {__version__}")
+        ctx.exit()
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Print the version."
+)
+def main() -> None:
+    """One MCP endpoint in front of any number of MCP servers."""

@@ -21,7 +21,7 @@ BAD: Any = object()
 _TRUE = {"true", "yes", "on", "1"}
 _FALSE = {"false", "no", "off", "0"}
 # Under these keys a value is often a credential: a message tells its kind only.
-_PRIVATE = ("env", "headers")
+_PRIVATE = ("env", "headers", "url", "args")
 
 
 class Builder:
@@ -256,7 +256,10 @@ def _came(node: Node, wanted: mi.Type, names: tuple[str, ...], private: bool) ->
             kind, text = "", node.text
         case _:
             kind, text = "the number ", node.text
-    came = kind.strip() or "true or false" if private else kind + shown(text).strip("'")
+    if private:
+        came = "a number" if kind else "true or false"
+    else:
+        came = kind + shown(text).strip("'")
     return f"{came} (put it in quotes)" if _fit(text, _text_of(wanted), lax=False) is not BAD else came
 
 

@@ -73,7 +73,8 @@ class Credentials:
     ) -> str | None:
         """Return the secret that the keys `<name>_env` or `<name>_file` name; None when a problem was noted."""
         env_name, file_name = values.get(f"{name}_env"), values.get(f"{name}_file")
-        if self._broken(node, f"{name}_env") or self._broken(node, f"{name}_file"):
+        # A secret written into the file itself is refused as an unknown key.
+        if self._broken(node, f"{name}_env") or self._broken(node, f"{name}_file") or node.get(name) is not None:
             return None
         if env_name is not None and file_name is not None:
             self._refuse(node, f"{name}_file", f"expected only one of {name}_env and {name}_file, got both")

@@ -9,11 +9,9 @@ from urllib.parse import urlsplit
 
 from only1mcp.config.build import Builder
 from only1mcp.config.messages import Mark, Problems, listed, shown
-from only1mcp.config.schema import Auth, BackendConfig, Config, Output, Proxy
+from only1mcp.config.schema import HTTP_KEYS, STDIO_KEYS, Auth, BackendConfig, Config, Output, Proxy
 from only1mcp.config.source import Node
 
-_STDIO_KEYS = ("command", "args", "env", "cwd", "instances")
-_HTTP_KEYS = ("url", "headers", "auth")
 # Set by us for each message; one from the configuration would contradict the message that it travels with.
 _OUR_HEADERS = frozenset(
     {"host", "content-length", "content-type", "transfer-encoding", "connection", "keep-alive", "te", "trailer"}
@@ -126,9 +124,9 @@ class Rules:
         needed = "command" if stdio else "url"
         if getattr(backend, needed) is None and not self._spoilt(at, needed):
             self._add(at, f"the key {needed} is missing: transport {backend.transport} needs it")
-        for key in _HTTP_KEYS if stdio else _STDIO_KEYS:
+        for key in HTTP_KEYS if stdio else STDIO_KEYS:
             given = at.get(key)
-            if given is not None and given.value is not None:
+            if given is not None and given.value:
                 others = "http and sse" if stdio else "stdio"
                 self._add(given, f"has no meaning for transport {backend.transport}, only for {others}")
         if backend.url is not None:

@@ -15,6 +15,7 @@ from msgspec.structs import force_setattr
 from only1mcp.config.secret import Secret
 
 __all__ = [
+    "HTTP_KEYS",
     "JWT",
     "TLS",
     "Admin",
@@ -35,6 +36,7 @@ __all__ = [
     "Output",
     "Proxy",
     "RateLimit",
+    "STDIO_KEYS",
     "Secret",
     "State",
     "Timeouts",
@@ -52,6 +54,11 @@ UrlPath = Annotated[str, Meta(pattern=r"^/[A-Za-z0-9._~/-]*$")]
 HttpUrl = Annotated[str, Meta(pattern=r"^[Hh][Tt][Tt][Pp][Ss]?://[^\s]+$")]
 Host = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:%-]+$")]
 ToolName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+
+
+# The keys of a backend that have a meaning for only some transports.
+STDIO_KEYS = ("command", "args", "env", "cwd", "instances")
+HTTP_KEYS = ("url", "headers", "auth")
 
 
 class TLS(Struct, frozen=True, forbid_unknown_fields=True):
