@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -69,8 +69,8 @@ class WireClient:
             await self.send({"jsonrpc": "2.0", "method": "notifications/initialized"})
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
 
     async def request(self, method: str, **params: Any) -> dict[str, Any]:
         """Return the result; raise `RpcError` for a JSON-RPC error."""
@@ -103,7 +103,7 @@ class WireClient:
 
     async def all(self, method: str) -> list[dict[str, Any]]:
         """Follow `nextCursor` to the end and return every item."""
-        member = {"resources/templates/list": "resourceTemplates"}.get(method, method.split("/")[0])
+        member = {"resources/templates/list": "resourceTemplates"}.get(method, method.split("/", maxsplit=1)[0])
         items: list[dict[str, Any]] = []
         cursor: dict[str, Any] = {}
         for _ in range(1000):
@@ -133,10 +133,12 @@ class WireClient:
         async with asyncio.timeout(self.timeout_s):
             return await self._exchange(method, path or self.path, fields, body)
 
-    def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-        self._writer = self._reader = None
+    async def aclose(self) -> None:
+        writer, self._writer, self._reader = self._writer, None, None
+        if writer is not None:
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
 
     async def _exchange(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
         if self._writer is None:
@@ -164,7 +166,7 @@ class WireClient:
         if connection.our_state is h11.DONE and connection.their_state is h11.DONE:
             connection.start_next_cycle()
         else:
-            self.close()
+            await self.aclose()
         return Answer(status, fields, received, _messages(fields, received))
 
 
