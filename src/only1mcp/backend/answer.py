@@ -1,0 +1,232 @@
+"""What an HTTP backend answers: one JSON-RPC response as JSON or on an event stream, or a status that refuses.
+
+Nothing here is trusted: sizes are bounded, ids compared, and what does not fit ends as a `BackendError`.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from only1mcp._fast import ERROR, REQUEST, RESULT, Envelope, elements, scan
+from only1mcp.backend.base import BackendCall, OnMessage
+from only1mcp.backend.connection import HttpConnection
+from only1mcp.errors import BackendAnswerError, BackendRefused, ProtocolError
+from only1mcp.wire import mcp
+from only1mcp.wire.http1 import END, ResponseHead
+from only1mcp.wire.mcp import Era
+from only1mcp.wire.sse import SSEDecoder
+
+log = logging.getLogger("only1mcp.backend")
+
+JSON: Final = b"application/json"
+SSE: Final = b"text/event-stream"
+
+# One JSON body or one event. A backend that never stops sending would otherwise take the proxy's memory with it.
+MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
+# Only revision 2025-03-26 has batches. Taken apart they cost a hundred bytes of memory for each byte of hostile input.
+BATCH_REVISION: Final = "2025-03-26"
+MAX_BATCH_BYTES: Final = 1024 * 1024
+# Session ids are sent with every request; a longer one is an attempt to fill requests and logs.
+MAX_SESSION_ID_CHARS: Final = 1024
+
+
+class CallReader:
+    """Reads the answer to one call. `session_id` is set when the answer to `initialize` brought one."""
+
+    def __init__(
+        self, call: BackendCall, *, name: str, on_message: OnMessage | None, in_session: bool, revision: str | None
+    ) -> None:
+        self.session_id: str | None = None
+        self._call = call
+        self._name = name
+        self._on_message = on_message
+        self._in_session = in_session
+        self._revision = revision
+        self._decoder: SSEDecoder | None = None
+
+    async def read(self, connection: HttpConnection, head: ResponseHead) -> Envelope:
+        """Return the response to the call; raise `BackendRefused`, or `BackendAnswerError` for what is none."""
+        # "The server MAY terminate the session at any time, after which it MUST respond to requests containing that
+        # session ID with HTTP 404 Not Found" (2025-11-25, "Session Management"): whatever the body says.
+        if head.status == 404 and self._in_session:
+            raise refused(head.status)
+        try:
+            media = content(head)
+            session_id = _session_id(head) if self._call.method == "initialize" else None
+            if media == JSON:
+                response = self._match(await read_body(connection, head), head.status)
+            elif media == SSE:
+                response = await self._read_stream(connection)
+            elif head.status >= 400:
+                raise refused(head.status)
+            else:
+                raise BackendAnswerError(f"expected JSON or an event stream, got content type {_shown(media)}")
+        except ProtocolError as error:
+            if head.status >= 400:
+                raise refused(head.status) from error
+            raise BackendAnswerError(f"the answer is not valid: {error.message}") from error
+        if response.kind == RESULT:
+            self.session_id = session_id
+        return response
+
+    def is_surplus(self, data: bytes) -> bool:
+        """Return whether `data`, which came after the response, holds anything but the comments of an event stream."""
+        try:
+            surplus = self._decoder is not None and any(event.data for event in self._decoder.receive_data(data))
+        except ProtocolError:
+            surplus = True
+        if surplus:
+            self._warn("backend.surplus_answer")
+        return surplus
+
+    def _match(self, body: bytes, status: int) -> Envelope:
+        response = self._take(self._messages(body))
+        if response is None:
+            if status >= 400:
+                raise refused(status)
+            raise BackendAnswerError("the answer holds no response with the id of the request")
+        return response
+
+    async def _read_stream(self, connection: HttpConnection) -> Envelope:
+        self._decoder = SSEDecoder(MAX_ANSWER_BYTES)
+        while (piece := await connection.next_event()) is not END:
+            assert isinstance(piece, bytes)
+            response = None
+            for event in self._decoder.receive_data(piece):
+                if not event.data or event.event != "message":
+                    continue
+                if response is not None:
+                    self._warn("backend.surplus_answer")
+                    connection.abort()
+                    break
+                response = self._take(self._messages(event.data))
+            if response is not None:
+                return response
+        raise BackendAnswerError("the stream ended without the response")
+
+    def _messages(self, data: bytes) -> list[Envelope]:
+        if self._revision == BATCH_REVISION and len(data) <= MAX_BATCH_BYTES and data.lstrip(b" \t\r\n")[:1] == b"[":
+            # As the result of a response the batch is validated like any other value, its depth included.
+            whole = scan(b'{"jsonrpc":"2.0","id":0,"result":' + data + b"}")
+            assert whole.result is not None
+            return [scan(whole.data[start:end]) for start, end in elements(whole.data, *whole.result)]
+        return [scan(data)]
+
+    def _take(self, messages: list[Envelope]) -> Envelope | None:
+        """Deliver notifications and requests, return the response to the call, drop other responses."""
+        response = None
+        for message in messages:
+            if message.kind in (RESULT, ERROR):
+                if message.id == self._call.id and response is None:
+                    response = message
+                else:
+                    self._warn("backend.foreign_answer")
+            else:
+                deliver(message, self._on_message, self._revision, self._name)
+        return response
+
+    def _warn(self, event: str) -> None:
+        log.warning(event, extra={"fields": {"backend": self._name, "method": self._call.method}})
+
+
+class StreamReader:
+    """Reads the stream on which a handshake-era server speaks unasked."""
+
+    def __init__(self, *, name: str, on_message: OnMessage | None, revision: str | None) -> None:
+        self._name = name
+        self._on_message = on_message
+        self._revision = revision
+
+    async def read(self, connection: HttpConnection, head: ResponseHead) -> None:
+        """Return when the stream ends; raise `BackendAnswerError` when it breaks or the answer is no stream."""
+        try:
+            if head.status != 200 or content(head) != SSE:
+                raise refused(head.status)
+            decoder = SSEDecoder(MAX_ANSWER_BYTES)
+            while (piece := await connection.next_event()) is not END:
+                assert isinstance(piece, bytes)
+                for event in decoder.receive_data(piece):
+                    if event.data and event.event == "message":
+                        self._take(scan(event.data))
+        except ProtocolError as error:
+            raise BackendAnswerError(f"the stream is not valid: {error.message}") from error
+
+    def _take(self, message: Envelope) -> None:
+        if message.kind in (RESULT, ERROR):
+            log.warning("backend.foreign_answer", extra={"fields": {"backend": self._name}})
+        else:
+            deliver(message, self._on_message, self._revision, self._name)
+
+
+async def read_accepted(connection: HttpConnection, head: ResponseHead) -> None:
+    """Return when the status says that a notification or response was accepted; raise `BackendRefused` if not."""
+    if head.status not in (200, 202, 204):
+        raise refused(head.status)
+
+
+async def read_status(connection: HttpConnection, head: ResponseHead) -> int:
+    """Return the status, whatever it is."""
+    return head.status
+
+
+async def read_body(connection: HttpConnection, head: ResponseHead) -> bytes:
+    """Return the whole body; raise `BackendAnswerError` when it is longer than `MAX_ANSWER_BYTES` or breaks off."""
+    if head.content_length is not None and head.content_length > MAX_ANSWER_BYTES:
+        raise BackendAnswerError(f"the answer is longer than {MAX_ANSWER_BYTES} bytes")
+    first = b""
+    whole: bytearray | None = None  # most answers are one piece and are not copied
+    while (piece := await connection.next_event()) is not END:
+        assert isinstance(piece, bytes)
+        if whole is not None:
+            whole += piece
+        elif not first:
+            first = piece
+        else:
+            whole = bytearray(first)
+            whole += piece
+        if len(whole if whole is not None else first) > MAX_ANSWER_BYTES:
+            raise BackendAnswerError(f"the answer is longer than {MAX_ANSWER_BYTES} bytes")
+    return first if whole is None else bytes(whole)
+
+
+def content(head: ResponseHead) -> bytes:
+    """Return the media type in lower case, empty when there is none; raise for answers that are not read at all.
+
+    We ask for no content coding, so that none of the limits can be got round by compression, and follow no redirect:
+    it would take our credentials where nobody configured them to go.
+    """
+    if 300 <= head.status < 400:
+        raise refused(head.status)
+    coding = head.get(b"content-encoding")
+    if coding is not None and coding.strip().lower() not in (b"", b"identity"):
+        if head.status >= 400:
+            raise refused(head.status)
+        raise BackendAnswerError(f"the answer has a content coding nobody asked for: {_shown(coding)}")
+    return (head.get(b"content-type") or b"").partition(b";")[0].strip().lower()
+
+
+def refused(status: int) -> BackendRefused:
+    return BackendRefused(f"the backend refused the request with HTTP status {status}", status=status)
+
+
+def deliver(message: Envelope, on_message: OnMessage | None, revision: str | None, name: str) -> None:
+    """Hand over a notification or a server's request, but no request in the stateless era: there are none."""
+    if message.kind == REQUEST and revision is not None and mcp.era_of(revision) is Era.STATELESS:
+        log.warning("backend.forbidden_request", extra={"fields": {"backend": name, "method": message.method}})
+    elif on_message is not None:
+        on_message(message)
+
+
+def _session_id(head: ResponseHead) -> str | None:
+    """Return the session id; "it MUST only contain visible ASCII characters" (2025-11-25, "Session Management")."""
+    value = head.get(mcp.HEADER_SESSION)
+    if value is None:
+        return None
+    if not value or len(value) > MAX_SESSION_ID_CHARS or not all(0x21 <= octet <= 0x7E for octet in value):
+        raise BackendAnswerError(f"expected a session id of 1 to {MAX_SESSION_ID_CHARS} visible ASCII characters")
+    return value.decode("ascii")
+
+
+def _shown(value: bytes) -> str:
+    return repr(value[:60].decode("ascii", "backslashreplace"))

@@ -1,0 +1,305 @@
+"""One HTTP connection to an endpoint: an asyncio protocol around `wire.http1`, one exchange at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import socket
+import ssl
+from collections.abc import Callable
+from enum import Enum
+from typing import Final
+
+from only1mcp.errors import BackendAnswerError, BackendUnavailable, ProtocolError
+from only1mcp.wire.http1 import END, ClientConnection, End, Headers, ResponseHead
+
+# Without a limit a backend that accepts no connection, or speaks no TLS, would hold a call until its own deadline.
+CONNECT_TIMEOUT_S: Final = 5.0
+# How long a TLS peer may take to confirm that we are closing; asyncio's default holds the socket for 30 s.
+TLS_SHUTDOWN_TIMEOUT_S: Final = 1.0
+# Head of one answer; a backend that floods us with header fields stops here. nginx takes 8 KiB, Envoy 60.
+MAX_HEADER_BYTES: Final = 64 * 1024
+# Received and not yet taken by the reader; above it the socket is no longer read, so a fast backend cannot fill memory.
+READ_HIGH_WATER_BYTES: Final = 256 * 1024
+# Larger requests are handed to the transport in such slices, so that a stalled backend holds one slice, not a copy.
+WRITE_SLICE_BYTES: Final = 64 * 1024
+
+Event = ResponseHead | bytes | End
+
+
+class State(Enum):
+    IDLE = "idle"
+    BUSY = "busy"
+    CLOSED = "closed"
+
+
+class HttpConnection(asyncio.Protocol):
+    """`request`, then `next_event` until `END`, then `finish`; `abort` at any moment.
+
+    `on_lost` is called once, when the connection ends for whatever reason but `abort`.
+    """
+
+    def __init__(self) -> None:
+        self.on_lost: Callable[[HttpConnection], None] | None = None
+
+        # The connection.
+        self.state = State.IDLE
+        self.idle_since = 0.0
+        self.exchanges = 0
+        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._transport: asyncio.Transport | None = None
+        self._socket_fd = -1
+        self._http = ClientConnection(MAX_HEADER_BYTES)
+        self._failure: str | None = None  # why nothing more will come
+        self._reading = True
+        self._writing = True
+        self._waiter: asyncio.Future[None] | None = None
+
+        # The exchange. `sent`, `answered`: a byte of the request left us, a byte of the answer came.
+        self.sent = False
+        self.answered = False
+        self._early: Event | None = None  # came while the request was still being written
+        self._cut = False  # the rest of the request was not written
+        self.ended = False  # `END` was returned
+        self._unread = 0
+
+    def __repr__(self) -> str:
+        return f"<HttpConnection {self.state.value} exchanges={self.exchanges}>"
+
+    async def request(self, method: bytes, target: bytes, headers: Headers, body: bytes) -> ResponseHead:
+        """Send a request and return the head of its final answer; raise `BackendAnswerError` when none comes."""
+        self.sent = self.answered = self._cut = self.ended = False
+        self._unread = 0
+        if self.state is not State.IDLE or self._transport is None or self._transport.is_closing():
+            self.abort()
+            raise BackendAnswerError("the connection closed before the request was sent")
+        data = self._http.send_request(method, target, headers, body)
+        self.state = State.BUSY
+        self.exchanges += 1
+        self.sent = True
+        if len(data) <= WRITE_SLICE_BYTES:
+            self._transport.write(data)
+        else:
+            await self._write_slices(self._transport, memoryview(data))
+        event = await self.next_event()
+        assert isinstance(event, ResponseHead)
+        return event
+
+    async def next_event(self) -> Event:
+        """Return the next piece of the answer, `END` last; raise `BackendAnswerError` when it breaks off."""
+        while (event := self.maybe_event()) is None:
+            await self._changed()
+        return event
+
+    def maybe_event(self) -> Event | None:
+        """Return the next piece if it is here, else None; raise as `next_event`."""
+        event: Event | None = self._early
+        if event is not None:
+            self._early = None
+            return event
+        try:
+            event = self._http.next_event()
+        except ProtocolError as error:
+            closed = self._failure
+            self.abort()
+            raise BackendAnswerError(closed or f"the answer is not valid HTTP: {error.message}") from None
+        if event is END:
+            self.ended = True
+        if event is None:
+            if self._failure is not None:
+                raise BackendAnswerError(self._failure)
+            self._unread = 0
+            if not self._reading and self._transport is not None:
+                self._reading = True
+                self._transport.resume_reading()
+        return event
+
+    def finish(self) -> bool:
+        """Make ready for the next exchange and return True; abort and return False where that is not possible."""
+        if self.state is State.IDLE:
+            return True
+        if (
+            self.state is State.BUSY
+            and self.ended
+            and not self._cut
+            and self._failure is None
+            and self._transport is not None
+            and not self._transport.is_closing()
+            and self._transport.get_write_buffer_size() == 0
+            and self._http.reusable
+        ):
+            self._http.start_next_cycle()
+            self.state = State.IDLE
+            self.idle_since = asyncio.get_running_loop().time()
+            if not self._reading:
+                self._reading = True
+                self._transport.resume_reading()
+            return True
+        self.abort()
+        return False
+
+    @property
+    def dead(self) -> bool:
+        """Whether the connection is closed; what was received before may still be readable."""
+        return self.state is State.CLOSED
+
+    @property
+    def usable(self) -> bool:
+        """Whether a request may be sent: idle, and nothing waits in the socket, neither an end nor unasked bytes.
+
+        The socket itself is asked, because what arrived in this turn of the event loop has not been reported yet, and a
+        call that is written to a dying connection may not be repeated.
+        """
+        return (
+            self.state is State.IDLE
+            and self._transport is not None
+            and not self._transport.is_closing()
+            and not _readable(self._socket_fd)
+        )
+
+    def abort(self) -> None:
+        """Close at once, without flushing; whoever waits for an event gets `BackendAnswerError`."""
+        self.on_lost = None
+        self._fail("the connection was closed before the answer was complete")
+        if self._transport is not None:
+            self._transport.abort()
+
+    # What the event loop calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self.idle_since = asyncio.get_running_loop().time()
+        self._socket_fd = transport.get_extra_info("socket").fileno()
+        if self.state is State.CLOSED:
+            transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        if self.state is State.IDLE:
+            # Nobody asked: at best the server's goodbye (408), at worst an answer meant for the next call.
+            self._lose("the backend sent data unasked")
+            return
+        if self.state is State.CLOSED:
+            return
+        self.answered = True
+        self._unread += len(data)
+        try:
+            self._http.receive_data(data)
+        except ProtocolError as error:
+            self._lose(f"the answer is not valid HTTP: {error.message}")
+            return
+        if self._unread > READ_HIGH_WATER_BYTES and self._reading and self._transport is not None:
+            self._reading = False
+            self._transport.pause_reading()
+        self._wake()
+
+    def eof_received(self) -> None:
+        if self.state is State.BUSY and self._failure is None:
+            try:
+                self._http.receive_eof()
+            except ProtocolError:
+                pass
+        self._lose("the backend closed the connection before the answer was complete")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if exc is None:
+            self.eof_received()
+        else:
+            self._lose("the connection to the backend broke before the answer was complete")
+        self._transport = None
+        self._socket_fd = -1
+        if not self.closed.done():
+            self.closed.set_result(None)
+
+    def pause_writing(self) -> None:
+        self._writing = False
+
+    def resume_writing(self) -> None:
+        self._writing = True
+        self._wake()
+
+    # Below, in call order.
+
+    async def _write_slices(self, transport: asyncio.Transport, data: memoryview) -> None:
+        for start in range(0, len(data), WRITE_SLICE_BYTES):
+            while not self._writing and self._failure is None and self._early is None:
+                self._early = self.maybe_event()
+                if self._early is None:
+                    await self._changed()
+            if self._failure is not None or self._early is not None:
+                self._cut = True
+                return
+            transport.write(data[start : start + WRITE_SLICE_BYTES])
+
+    async def _changed(self) -> None:
+        assert self._waiter is None
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _fail(self, reason: str) -> None:
+        if self._failure is None:
+            self._failure = reason
+        self.state = State.CLOSED
+        self._wake()
+
+    def _lose(self, reason: str) -> None:
+        """End for a reason that is not ours. What was received before stays readable."""
+        self._fail(reason)
+        if self._transport is not None:
+            self._transport.abort()
+        on_lost, self.on_lost = self.on_lost, None
+        if on_lost is not None:
+            on_lost(self)
+
+
+async def connect(host: str, port: int, tls: ssl.SSLContext | None) -> HttpConnection:
+    """Open a connection; raise `BackendUnavailable`, whose message names no address, when that fails."""
+    connection = HttpConnection()
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            await asyncio.get_running_loop().create_connection(
+                lambda: connection,
+                host,
+                port,
+                ssl=tls,
+                server_hostname=host if tls else None,
+                ssl_shutdown_timeout=TLS_SHUTDOWN_TIMEOUT_S if tls else None,
+            )
+    except (OSError, UnicodeError) as error:
+        connection.abort()
+        raise BackendUnavailable(f"cannot connect: {_reason(error)}") from error
+    except BaseException:
+        connection.abort()
+        raise
+    return connection
+
+
+def _reason(error: Exception) -> str:
+    match error:
+        case ssl.SSLCertVerificationError():
+            return f"certificate not accepted: {error.verify_message}"
+        case ssl.SSLError():
+            return f"TLS handshake failed: {error.reason or 'connection closed'}"
+        case socket.gaierror() | UnicodeError():
+            return "host name not found"
+        case TimeoutError():
+            return f"no connection within {CONNECT_TIMEOUT_S:g} s"
+        case OSError(errno=int() as number):
+            return os.strerror(number).lower()
+    return "no address of the host accepted a connection"
+
+
+def _readable(fd: int) -> bool:
+    if hasattr(select, "poll"):
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        return bool(poll.poll(0))
+    return bool(select.select([fd], [], [], 0)[0])

@@ -1,0 +1,303 @@
+"""Streamable HTTP towards one backend: each message is a POST, its answer one JSON text or a stream of events.
+
+MCP 2025-11-25 and 2026-07-28, "Transports", "Streamable HTTP". Reading the answers is `backend.answer`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final, TypeVar
+
+import orjson
+
+from only1mcp._fast import Envelope, scan
+from only1mcp.backend import answer
+from only1mcp.backend.base import BackendCall, Transport
+from only1mcp.backend.connection import Event, HttpConnection, connect
+from only1mcp.backend.pool import Pool
+from only1mcp.backend.target import constant_headers, parse_target
+from only1mcp.config.schema import BackendConfig
+from only1mcp.errors import (
+    BackendAnswerError,
+    BackendError,
+    BackendRefused,
+    BackendTimeout,
+    BackendUnavailable,
+    ConfigError,
+)
+from only1mcp.wire import jsonrpc, mcp
+from only1mcp.wire.http1 import Headers, ResponseHead
+from only1mcp.wire.mcp import Era
+from only1mcp.wire.mirror import encode_header
+
+log = logging.getLogger("only1mcp.backend")
+
+T = TypeVar("T")
+
+# Asking twice changes nothing at the backend: these may be repeated when a kept connection turns out to be dead.
+REPEATABLE: Final = frozenset(
+    {*mcp.LIST_METHODS, "resources/read", "prompts/get", "completion/complete", "server/discover", "ping"}
+)
+# Telling a backend that a call is cancelled, or that the session ends, is a courtesy: it may not hold us up.
+CANCEL_TIMEOUT_S: Final = 2.0
+CLOSE_TIMEOUT_S: Final = 2.0
+# Clients that cancel by the thousand must not make a slow backend's cancellations pile up here.
+MAX_CANCELS: Final = 64
+# Server to client answers and notifications go out within this long; the configured call timeout if that is shorter.
+SEND_TIMEOUT_S: Final = 30.0
+# What follows an answer (the end of a stream, the page of an error) is read this long and this far, to keep the
+# connection.
+DRAIN_TIMEOUT_S: Final = 1.0
+DRAIN_BYTES: Final = 64 * 1024
+
+
+class HttpTransport(Transport):
+    """One HTTP endpoint. Connections open on demand, so `start` does nothing and `on_lost` is never called."""
+
+    def __init__(self, config: BackendConfig, *, name: str) -> None:
+        """Raise `ConfigError` when the URL or the headers cannot be used."""
+        try:
+            self._target = parse_target(config.url or "")
+        except ValueError as error:
+            raise ConfigError([f"servers[{config.id}].url: {error}"]) from None
+        self.name = name
+        self._blame = {"backend": name}
+        self._constant = constant_headers(config, self._target)
+        self._post = [
+            *self._constant,
+            (b"content-type", b"application/json"),
+            (b"accept", b"application/json, text/event-stream"),
+        ]
+        self._send_timeout_s = min(SEND_TIMEOUT_S, config.timeout_ms / 1000)
+        self._tls = ssl.create_default_context() if self._target.tls else None
+        if self._tls is not None:
+            self._tls.set_alpn_protocols(["http/1.1"])
+
+        self._pool = Pool(self._connect)
+        self._cancels: set[asyncio.Task[None]] = set()
+        self._drains: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"<HttpTransport {self.name} revision={self.revision} {self._pool!r}>"
+
+    async def start(self) -> None:
+        """Do nothing: connections open on demand."""
+
+    async def call(self, call: BackendCall) -> Envelope:
+        headers = self._headers(call.method, call.name, call.param_headers)
+        reader = answer.CallReader(
+            call,
+            name=self.name,
+            on_message=call.on_message or self.on_message,
+            in_session=self._in_session(call.method),
+            revision=self.revision,
+        )
+        try:
+            async with asyncio.timeout(call.timeout_s):
+                result = await self._exchange(
+                    b"POST",
+                    headers,
+                    call.message,
+                    reader.read,
+                    repeatable=call.method in REPEATABLE,
+                    is_surplus=reader.is_surplus,
+                    on_abandoned=lambda: self._cancel_at_backend(call),
+                )
+        except TimeoutError:
+            raise BackendTimeout(f"no complete answer within {call.timeout_s} s", data=self._blame) from None
+        except BackendError as error:
+            error.data = error.data or self._blame
+            raise
+        if reader.session_id is not None:
+            self.session_id = reader.session_id
+        return result
+
+    async def send(self, message: bytes) -> None:
+        envelope = scan(message)
+        headers = self._headers(envelope.method or "", None, ())
+        try:
+            async with asyncio.timeout(self._send_timeout_s):
+                await self._exchange(b"POST", headers, message, answer.read_accepted)
+        except TimeoutError:
+            raise BackendTimeout(f"not accepted within {self._send_timeout_s} s", data=self._blame) from None
+        except BackendError as error:
+            error.data = error.data or self._blame
+            raise
+
+    async def listen(self) -> None:
+        if self.revision is None or mcp.era_of(self.revision) is not Era.HANDSHAKE:
+            return
+        headers = [*self._constant, (b"accept", b"text/event-stream"), *self._session_headers()]
+        reader = answer.StreamReader(name=self.name, on_message=self.on_message, revision=self.revision)
+        try:
+            await self._exchange(b"GET", headers, b"", reader.read, repeatable=True)
+        except BackendError as error:
+            log.debug("backend.listen_ended", extra={"fields": {"backend": self.name, "reason": error.message}})
+
+    async def aclose(self) -> None:
+        first, self._closed = not self._closed, True
+        try:
+            if first:
+                await self._say_goodbye()
+        finally:
+            for task in (*self._cancels, *self._drains):
+                task.cancel()
+            await self._pool.aclose()
+            await asyncio.gather(*self._cancels, *self._drains, return_exceptions=True)
+
+    # Requests.
+
+    def _in_session(self, method: str) -> bool:
+        return (
+            self.session_id is not None
+            and method != "initialize"
+            and self.revision is not None
+            and mcp.era_of(self.revision) is Era.HANDSHAKE
+        )
+
+    def _session_headers(self) -> Headers:
+        assert self.revision is not None
+        headers: Headers = [(mcp.HEADER_VERSION, self.revision.encode())]
+        if self.session_id is not None:
+            headers.append((mcp.HEADER_SESSION, self.session_id.encode()))
+        return headers
+
+    def _headers(self, method: str, name: str | None, params: tuple[tuple[bytes, bytes], ...]) -> Headers:
+        """Return the headers of one POST. `initialize` goes out without version and session: it is what makes them."""
+        if self.revision is None or method == "initialize":
+            return self._post
+        if mcp.era_of(self.revision) is Era.HANDSHAKE:
+            return [*self._post, *self._session_headers()]
+        headers = [*self._post, (mcp.HEADER_VERSION, self.revision.encode())]
+        if method:
+            headers.append((mcp.HEADER_METHOD, encode_header(method)))
+        if name is not None:
+            headers.append((mcp.HEADER_NAME, encode_header(name)))
+        headers += params
+        return headers
+
+    async def _connect(self) -> HttpConnection:
+        return await connect(self._target.host, self._target.port, self._tls)
+
+    async def _exchange(
+        self,
+        verb: bytes,
+        headers: Headers,
+        body: bytes,
+        read: Callable[[HttpConnection, ResponseHead], Awaitable[T]],
+        *,
+        repeatable: bool = False,
+        is_surplus: Callable[[bytes], bool] | None = None,
+        on_abandoned: Callable[[], None] | None = None,
+    ) -> T:
+        """Send one HTTP request and return what `read` makes of the answer.
+
+        It is sent a second time, over a new connection, when no byte of it left us, or when it is `repeatable` and the
+        connection was a kept one that died before any byte of an answer. `on_abandoned` is called when the task is
+        cancelled after a byte left us. A connection on which `is_surplus` bytes follow is not used again.
+        """
+        for attempt in (1, 2):
+            connection = await self._pool.acquire(fresh=attempt == 2)
+            try:
+                head = await connection.request(verb, self._target.path, headers, body)
+                return await read(connection, head)
+            except BackendRefused:
+                raise  # the answer is whole, or may still become so
+            except BackendAnswerError as error:
+                connection.abort()
+                stale = connection.exchanges > 1 and not connection.answered
+                if attempt == 1 and (not connection.sent or (repeatable and stale)):
+                    continue
+                if not connection.sent:
+                    raise BackendUnavailable(error.message) from error
+                raise
+            except BaseException as error:
+                connection.abort()
+                if isinstance(error, asyncio.CancelledError) and connection.sent and on_abandoned is not None:
+                    on_abandoned()
+                raise
+            finally:
+                self._let_go(connection, is_surplus)
+        raise AssertionError("the second attempt returns or raises")
+
+    # What follows an answer.
+
+    def _let_go(self, connection: HttpConnection, is_surplus: Callable[[bytes], bool] | None) -> None:
+        """Give the connection back, at once when its answer has ended; otherwise see whether it soon does."""
+        left = DRAIN_BYTES
+        try:
+            while not (connection.ended or connection.dead):
+                piece = connection.maybe_event()
+                if piece is None:
+                    self._spawn(self._drain(connection, is_surplus, left), self._drains)
+                    return
+                left -= _weigh(piece, is_surplus)
+                if left < 0:
+                    connection.abort()
+        except BackendAnswerError:
+            connection.abort()
+        self._pool.release(connection)
+
+    async def _drain(self, connection: HttpConnection, is_surplus: Callable[[bytes], bool] | None, left: int) -> None:
+        try:
+            async with asyncio.timeout(DRAIN_TIMEOUT_S):
+                while left >= 0 and not connection.ended:
+                    left -= _weigh(await connection.next_event(), is_surplus)
+        except (TimeoutError, BackendAnswerError):
+            connection.abort()
+        finally:
+            # Not complete: the pool drops it.
+            self._pool.release(connection)
+
+    # Goodbyes.
+
+    def _cancel_at_backend(self, call: BackendCall) -> None:
+        """Tell a handshake-era backend that nobody waits any more; in the stateless era the closed connection does."""
+        if (
+            self.revision is None
+            or mcp.era_of(self.revision) is not Era.HANDSHAKE
+            or call.method == "initialize"
+            or self._closed
+            or len(self._cancels) >= MAX_CANCELS
+        ):
+            return
+        params = orjson.dumps({"requestId": orjson.Fragment(call.id), "reason": "the client gave up or timed out"})
+        message = jsonrpc.notification("notifications/cancelled", params)
+        self._spawn(self._send_quietly(message), self._cancels)
+
+    async def _send_quietly(self, message: bytes) -> None:
+        try:
+            async with asyncio.timeout(CANCEL_TIMEOUT_S):
+                await self.send(message)
+        except (BackendError, TimeoutError) as error:
+            log.debug("backend.cancel_failed", extra={"fields": {"backend": self.name, "reason": str(error)}})
+
+    async def _say_goodbye(self) -> None:
+        if self._cancels:
+            await asyncio.wait(self._cancels, timeout=CANCEL_TIMEOUT_S)
+        if not self._in_session(""):
+            return
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await self._exchange(
+                    b"DELETE", [*self._constant, *self._session_headers()], b"", answer.read_status, repeatable=True
+                )
+        except (BackendError, TimeoutError) as error:
+            log.debug("backend.delete_failed", extra={"fields": {"backend": self.name, "reason": str(error)}})
+        self.session_id = None
+
+    def _spawn(self, work: Coroutine[Any, Any, None], group: set[asyncio.Task[None]]) -> None:
+        task = asyncio.get_running_loop().create_task(work, name=f"http {self.name}")
+        group.add(task)
+        task.add_done_callback(group.discard)
+
+
+def _weigh(piece: Event, is_surplus: Callable[[bytes], bool] | None) -> int:
+    """Return how much of the allowed rest `piece` uses up, all of it and more when there should be no such bytes."""
+    if not isinstance(piece, bytes):
+        return 0
+    return DRAIN_BYTES + 1 if is_surplus is not None and is_surplus(piece) else len(piece)
