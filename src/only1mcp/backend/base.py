@@ -6,7 +6,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from only1mcp import __version__
 from only1mcp._fast import Envelope
+from only1mcp.wire.eras import Caller
+
+# What a stateless request says of its sender. No capability is declared: nothing that a backend asks is relayed.
+CALLER = Caller(client_info=b'{"name":"only1mcp","version":"' + __version__.encode() + b'"}')
 
 OnMessage = Callable[[Envelope], None]
 

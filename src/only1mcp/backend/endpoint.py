@@ -1,4 +1,4 @@
-"""One endpoint of a backend, kept alive: connect, learn the era, read the lists, carry calls, come back after a loss."""
+"""One endpoint of a backend, kept alive: connect, learn the era, read the lists, carry calls, reconnect."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ import orjson
 
 from only1mcp import __version__
 from only1mcp._fast import ERROR, REQUEST, Envelope
-from only1mcp.backend.base import BackendCall, Transport
+from only1mcp.backend.base import CALLER, BackendCall, Transport
 from only1mcp.backend.era import Peer, establish
 from only1mcp.backend.inventory import Inventory, read_inventory
 from only1mcp.config.schema import BackendConfig
 from only1mcp.errors import METHOD_NOT_FOUND, BackendError, BackendRefused, BackendUnavailable, ProtocolError
 from only1mcp.wire import jsonrpc
-from only1mcp.wire.eras import Caller, own_params
+from only1mcp.wire.eras import own_params
 from only1mcp.wire.mcp import Era
 
 log = logging.getLogger("only1mcp.backend")
 
-# Era probe, handshake and each list page. Longer than any sane server needs, short enough not to hang a refresh.
+# Era probe and handshake together with their answers.
 ESTABLISH_TIMEOUT_S = 30.0
 # A crash loop must not become a spawn loop: the wait doubles from the first to the last value, with jitter.
 BACKOFF_FIRST_S = 0.5
@@ -37,8 +37,6 @@ STEADY_S = 10.0
 GRACE_S = 60.0
 # Several list_changed in a row are one refresh.
 REFRESH_DELAY_S = 0.05
-
-CALLER = Caller(client_info=b'{"name":"only1mcp","version":"' + __version__.encode() + b'"}')
 
 _LIST_CHANGED = frozenset(
     {
@@ -183,7 +181,7 @@ class Endpoint:
         transport.on_lost = lambda reason: self._lose(transport, reason)
         await transport.start()
         peer = await establish(transport, self.next_id, timeout_s=ESTABLISH_TIMEOUT_S, client_version=__version__)
-        self.inventory = await read_inventory(peer, lambda m, f: self._ask(transport, peer, m, f), self.inventory)
+        self.inventory = await self._read(transport, peer)
         if self._lost is not None:
             raise BackendUnavailable(self._lost)
         self._set_up(peer)
@@ -199,17 +197,11 @@ class Endpoint:
             if self._stale and self._transport is not None and self.peer is not None:
                 await asyncio.sleep(REFRESH_DELAY_S)
                 self._stale = False
-                transport, peer = self._transport, self.peer
-                self.inventory = await read_inventory(
-                    peer, lambda m, f: self._ask(transport, peer, m, f), self.inventory
-                )
+                self.inventory = await self._read(self._transport, self.peer)
                 self._on_change(self)
 
-    async def _ask(self, transport: Transport, peer: Peer, method: str, fields: dict[str, bytes]) -> Envelope:
-        id = self.next_id()
-        params = own_params(peer.era, peer.revision, CALLER, fields)
-        message = jsonrpc.request(id, method, params)
-        return await transport.call(BackendCall(method, message, id, ESTABLISH_TIMEOUT_S))
+    async def _read(self, transport: Transport, peer: Peer) -> Inventory:
+        return await read_inventory(transport, peer, self.next_id, self.inventory)
 
     def _backoff(self, failures: int) -> float:
         last = BACKOFF_LAST_S[self.config.transport]

@@ -9,15 +9,19 @@ from dataclasses import dataclass, field
 import orjson
 
 from only1mcp._fast import ERROR, Envelope, elements, members
+from only1mcp.backend.base import CALLER, BackendCall, Transport
 from only1mcp.backend.era import Peer
 from only1mcp.errors import METHOD_NOT_FOUND, BackendAnswerError, ProtocolError
 from only1mcp.wire import jsonrpc, mcp
+from only1mcp.wire.eras import own_params
 
 log = logging.getLogger("only1mcp.backend")
 
 # A backend that pages for ever, or lists without end, would fill our memory and never finish its refresh.
 MAX_PAGES = 100
 MAX_ITEMS = 20_000
+# Longer than any sane server needs, short enough not to hang a refresh.
+PAGE_TIMEOUT_S = 30.0
 
 Ask = Callable[[str, dict[str, bytes]], Awaitable[Envelope]]
 
@@ -43,11 +47,19 @@ class Inventory:
         return 0 if found is None else len(found.items)
 
 
-async def read_inventory(peer: Peer, ask: Ask, last: Inventory | None) -> Inventory:
-    """Read every list that the peer's capabilities promise; `ask(method, params fields)` makes one request.
+async def read_inventory(
+    transport: Transport, peer: Peer, next_id: Callable[[], bytes], last: Inventory | None = None
+) -> Inventory:
+    """Read every list that the peer's capabilities promise, each page within `PAGE_TIMEOUT_S`.
 
     A list that cannot be read keeps its last good copy from `last`; a dead connection raises `BackendError`.
     """
+
+    async def ask(method: str, fields: dict[str, bytes]) -> Envelope:
+        id = next_id()
+        params = own_params(peer.era, peer.revision, CALLER, fields)
+        return await transport.call(BackendCall(method, jsonrpc.request(id, method, params), id, PAGE_TIMEOUT_S))
+
     lists: dict[str, ItemList] = {}
     for method in mcp.LIST_METHODS:
         if mcp.CAPABILITY_OF[method] not in peer.capabilities:

@@ -20,6 +20,11 @@ CANNOT_CONNECT = 4
 
 # name: (module, attribute, one line for --help)
 COMMANDS = {
+    "start": ("only1mcp.cli.start", "start_command", "Run the proxy."),
+    "status": ("only1mcp.cli.ask", "status_command", "Show a running proxy's backends."),
+    "list": ("only1mcp.cli.ask", "list_command", "List the tools, resources or prompts of a running proxy."),
+    "call": ("only1mcp.cli.ask", "call_command", "Call a tool through a running proxy."),
+    "test": ("only1mcp.cli.test", "test_command", "Connect to each configured backend and time every step."),
     "validate": ("only1mcp.cli.config", "validate", "Check a configuration and name everything wrong with it."),
     "config": ("only1mcp.cli.config", "config", "Write, show or describe a configuration."),
 }

@@ -9,8 +9,9 @@ from typing import Any
 import click
 import orjson
 
+from only1mcp.cli import CANNOT_CONNECT, FAILURE, USAGE
 from only1mcp.cli.client import DEFAULT_URL, ClientError, ProxyClient
-from only1mcp.cli.output import EXIT_CANNOT_CONNECT, EXIT_FAILURE, EXIT_USAGE, print_json, print_table
+from only1mcp.cli.output import print_json, print_table
 
 _KINDS = {
     "tools": ("tools/list", "name"),
@@ -61,21 +62,19 @@ def call_command(tool: str, arguments: str, url: str, token: str | None, insecur
         decoded = orjson.loads(text)
     except orjson.JSONDecodeError as error:
         click.echo(f"error: ARGUMENTS: expected a JSON object: {error}", err=True)
-        sys.exit(EXIT_USAGE)
+        sys.exit(USAGE)
     if not isinstance(decoded, dict):
         click.echo(f"error: ARGUMENTS: expected a JSON object, got {text[:60]!r}", err=True)
-        sys.exit(EXIT_USAGE)
-    client_call = lambda: ProxyClient(url, token, insecure=insecure).call(  # noqa: E731
-        "tools/call", {"name": tool, "arguments": decoded}, name=tool
-    )
-    result = _asking(client_call)
+        sys.exit(USAGE)
+    params = {"name": tool, "arguments": decoded}
+    result = _asking(lambda: ProxyClient(url, token, insecure=insecure).call("tools/call", params, name=tool))
     if as_json:
         print_json(result)
     else:
         for block in result.get("content", []):
             click.echo(block["text"] if block.get("type") == "text" else orjson.dumps(block).decode())
     if result.get("isError"):
-        sys.exit(EXIT_FAILURE)
+        sys.exit(FAILURE)
 
 
 @click.command("status")
@@ -85,7 +84,7 @@ def status_command(url: str, token: str | None, insecure: bool, as_json: bool) -
     status, document = _asking(lambda: ProxyClient(url, token, insecure=insecure).get("/ready"))
     if not isinstance(document, dict) or "backends" not in document:
         click.echo(f"error: {url} is not an only1mcp (HTTP {status})", err=True)
-        sys.exit(EXIT_FAILURE)
+        sys.exit(FAILURE)
     if as_json:
         print_json(document)
     else:
@@ -103,7 +102,7 @@ def status_command(url: str, token: str | None, insecure: bool, as_json: bool) -
         ]
         print_table(("backend", "transport", "state", "revision", "tools", "last error"), rows, empty="no backends")
     if status != 200:
-        sys.exit(EXIT_FAILURE)
+        sys.exit(FAILURE)
 
 
 def _asking(ask: Callable[[], Any]) -> Any:
@@ -113,5 +112,5 @@ def _asking(ask: Callable[[], Any]) -> Any:
         click.echo(f"error: {error}", err=True)
         if error.cannot_connect:
             click.echo("is the proxy running? start it with: only1mcp start", err=True)
-            sys.exit(EXIT_CANNOT_CONNECT)
-        sys.exit(EXIT_FAILURE)
+            sys.exit(CANNOT_CONNECT)
+        sys.exit(FAILURE)

@@ -1,4 +1,4 @@
-"""What commands print, and how they end."""
+"""How commands print documents and tables."""
 
 from __future__ import annotations
 
@@ -7,11 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import click
-
-EXIT_FAILURE = 1
-EXIT_USAGE = 2
-EXIT_BAD_CONFIG = 3
-EXIT_CANNOT_CONNECT = 4
 
 
 def print_json(value: Any) -> None:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from only1mcp import __version__
-from only1mcp.cli.output import EXIT_BAD_CONFIG, EXIT_FAILURE, EXIT_USAGE, print_table
+from only1mcp.cli import FAILURE
+from only1mcp.cli.output import print_table
 
 if TYPE_CHECKING:
     from only1mcp.config.schema import Config
@@ -27,26 +28,25 @@ if TYPE_CHECKING:
 @click.option("--demo", is_flag=True, help="Serve two small demo backends instead of a configuration.")
 def start_command(path: Path | None, host: str | None, port: int | None, demo: bool) -> None:
     """Run the proxy in the foreground until Ctrl-C or SIGTERM."""
+    from only1mcp.cli.config import fail
     from only1mcp.errors import ConfigError, Only1MCPError
     from only1mcp.process.logs import configure
     from only1mcp.process.worker import run
 
     if demo and path is not None:
-        click.echo("error: --demo takes no --config", err=True)
-        sys.exit(EXIT_USAGE)
+        raise click.UsageError("--demo takes no --config")
     with ExitStack() as closing:
         try:
             config, notices = _demo(closing, host, port) if demo else _configured(path, host, port)
             for notice in notices:
-                click.echo(f"note: {notice}", err=True)
+                click.echo(f"notice: {notice}", err=True)
             configure(config.logging)
             run(config, lambda worker: _announce(worker, demo=demo))
         except ConfigError as error:
-            click.echo("\n".join(error.problems), err=True)
-            sys.exit(EXIT_BAD_CONFIG)
+            fail(error)
         except Only1MCPError as error:
             click.echo(f"error: {error.message}", err=True)
-            sys.exit(EXIT_FAILURE)
+            sys.exit(FAILURE)
 
 
 def _configured(path: Path | None, host: str | None, port: int | None) -> tuple[Config, list[str]]:
@@ -110,13 +110,13 @@ def _announce(worker: Worker, *, demo: bool) -> None:
     print_table(("backend", "transport", "state", "tools", ""), rows, empty="no backends are configured", err=json_logs)
     say()
     say("try it:")
-    say("  " + _curl_line(url, demo=demo))
+    say("  " + _curl_line(url, demo=demo, with_token=bool(config.auth.jwt or config.auth.api_keys)))
     program = _program()
     flag = "" if url == "http://127.0.0.1:8080/mcp" else f" --url {url}"
     say(f'  {program} call{flag} echo \'{{"text":"hello"}}\'' if demo else f"  {program} list{flag}")
 
 
-def _curl_line(url: str, *, demo: bool) -> str:
+def _curl_line(url: str, *, demo: bool, with_token: bool) -> str:
     import orjson
 
     from only1mcp.wire import mcp
@@ -133,7 +133,10 @@ def _curl_line(url: str, *, demo: bool) -> str:
     ]
     if demo:
         headers.append("Mcp-Name: echo")
-    return " ".join(["curl", "-s", url, *(f"-H {shlex.quote(header)}" for header in headers), "-d", shlex.quote(body)])
+    words = ["curl", "-s", url, *(f"-H {shlex.quote(header)}" for header in headers)]
+    if with_token:
+        words.append('-H "Authorization: Bearer $ONLY1MCP_TOKEN"')
+    return " ".join([*words, "-d", shlex.quote(body)])
 
 
 def _authority(host: str, port: int) -> str:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import orjson
 
 from only1mcp._fast import NOTIFICATION, REQUEST, Envelope, members
-from only1mcp.backend.base import BackendCall
-from only1mcp.backend.endpoint import CALLER, Endpoint
+from only1mcp.backend.base import CALLER, BackendCall
+from only1mcp.backend.endpoint import Endpoint
 from only1mcp.backend.era import Peer
 from only1mcp.errors import BackendError, BackendTimeout, BackendUnavailable
 from only1mcp.metrics import Metrics
@@ -76,7 +76,8 @@ async def perform(exchange: Exchange, target: Target, metrics: Metrics, request_
 
 async def _attempt(exchange: Exchange, target: Target, endpoint: Endpoint, peer: Peer, timeout_s: float) -> Envelope:
     message = exchange.message
-    assert message is not None and exchange.era is not None
+    assert message is not None
+    assert exchange.era is not None
     if timeout_s <= 0:
         raise BackendTimeout(f"backend {endpoint.id!r} did not come up in time", data={"backend": endpoint.id})
     id = endpoint.next_id()

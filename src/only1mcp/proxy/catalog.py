@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import orjson
@@ -73,12 +73,12 @@ class MergedList:
             self._cursors = {_cursor(item): index + 1 for index, item in enumerate(self.items)}
         return self._cursors.get(cursor)
 
-    def page(self, start: int, only: Patterns | None) -> tuple[list[Item], str | None]:
-        """Return up to `PAGE_ITEMS` items from `start`, those that `only` matches where given, and the next cursor."""
+    def page(self, start: int, only: Callable[[str], bool] | None) -> tuple[list[Item], str | None]:
+        """Return up to `PAGE_ITEMS` items from `start`, only those whose key passes `only`, and the next cursor."""
         page: list[Item] = []
         for index in range(start, len(self.items)):
             item = self.items[index]
-            if only is None or only.match(item.key):
+            if only is None or only(item.key):
                 if len(page) == PAGE_ITEMS:
                     return page, _cursor(page[-1])
                 page.append(item)

@@ -67,7 +67,8 @@ class Exchange:
     @property
     def id(self) -> bytes:
         """The client's request id as it wrote it."""
-        assert self.message is not None and self.message.id is not None
+        assert self.message is not None
+        assert self.message.id is not None
         return self.message.id
 
     def reply(self, status: int, body: bytes, extra: Headers | None = None) -> None:

@@ -12,7 +12,7 @@ from only1mcp.proxy.router import Balancer
 
 
 class Group:
-    """The endpoints that share one group id, in the order of the configuration; their tool rules are the first one's."""
+    """The endpoints that share one group id, in the order of the configuration; the tool rules are the first one's."""
 
     def __init__(self, id: str, endpoints: Iterable[Endpoint], settings: LoadBalancer) -> None:
         self.id = id

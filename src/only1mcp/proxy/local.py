@@ -11,7 +11,6 @@ from only1mcp._fast import Envelope, members
 from only1mcp.errors import INVALID_PARAMS, METHOD_NOT_FOUND, ProtocolError, RequestRefused
 from only1mcp.proxy.auth import Principal
 from only1mcp.proxy.catalog import Catalog
-from only1mcp.proxy.names import Patterns
 from only1mcp.wire import mcp
 from only1mcp.wire.mcp import Era
 
@@ -74,7 +73,7 @@ def list_page(catalog: Catalog, message: Envelope, era: Era, principal: Principa
         if found is None:
             raise RequestRefused("this cursor is not one of ours", code=INVALID_PARAMS)
         start = found
-    only = None if method != "tools/list" or principal.tools is None else Patterns(principal.tools)
+    only = None if method != "tools/list" or principal.tools is None else principal.may_call
     items, following = merged.page(start, only)
     parts = [b'{"', mcp.LIST_METHODS[method].encode(), b'":[']
     parts.append(b",".join([item.text(era) for item in items]))

@@ -20,7 +20,7 @@ def qualified(group: str, name: str) -> str:
 
 
 def fitting(name: str) -> str:
-    """Return the name itself, or its beginning and a hash of all of it, so that it has at most `MAX_NAME` characters."""
+    """Return the name itself, or its beginning and a hash of it all where it has more than `MAX_NAME` characters."""
     if len(name) <= MAX_NAME:
         return name
     return f"{name[: MAX_NAME - 9]}_{xxhash.xxh3_64_hexdigest(name.encode())[:8]}"

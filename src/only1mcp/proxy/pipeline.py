@@ -24,6 +24,7 @@ from only1mcp.errors import (
     RequestRefused,
 )
 from only1mcp.frontend.connection import HttpExchange
+from only1mcp.frontend.media import check_media_types
 from only1mcp.frontend.origin import OriginPolicy
 from only1mcp.frontend.session import SessionSealer
 from only1mcp.metrics import Metrics
@@ -108,7 +109,7 @@ class Pipeline:
         else:
             self._authenticate(exchange)
             if head.method == b"POST":
-                _check_media_types(exchange)
+                check_media_types(head)
             else:
                 self._without_body(exchange)
 
@@ -140,7 +141,8 @@ class Pipeline:
             self._admit(exchange)
             self._open_session(exchange)
             token = exchange.http.head.get(mcp.HEADER_SESSION)
-            assert token is not None and exchange.principal is not None
+            assert token is not None
+            assert exchange.principal is not None
             self._sealer.terminate(token.decode("latin-1"), exchange.principal.id, self._wall_clock())
             exchange.empty(204)
 
@@ -221,7 +223,7 @@ class Pipeline:
         exchange.reply(200, jsonrpc.result(exchange.id, result), extra)
 
     def _open_session(self, exchange: Exchange) -> None:
-        """Find the session a handshake client speaks in; raise 400 without one, 404 for one that is not (any more) its own."""
+        """Find the session a handshake client speaks in; raise 400 without one, 404 for one that is not its own."""
         assert exchange.principal is not None
         token = exchange.http.head.get(mcp.HEADER_SESSION)
         if token is None:
@@ -248,7 +250,8 @@ class Pipeline:
     def _route(self, exchange: Exchange, message: Envelope, method: str) -> Coroutine[Any, Any, None] | None:
         catalog = exchange.snapshot.catalog
         if method in mcp.LIST_METHODS:
-            assert exchange.principal is not None and exchange.era is not None
+            assert exchange.principal is not None
+            assert exchange.era is not None
             cache = exchange.snapshot.config.proxy.cache
             ceiling_ms = int(cache.ttl_seconds * 1000) if cache.enabled else 0
             page = local.list_page(catalog, message, exchange.era, exchange.principal, ceiling_ms)
@@ -278,7 +281,8 @@ class Pipeline:
 
     async def _forward(self, exchange: Exchange, target: Target, method: str) -> None:
         task = asyncio.current_task()
-        assert task is not None and exchange.principal is not None
+        assert task is not None
+        assert exchange.principal is not None
         running = _Cancellable(task)
         ticket = None if exchange.session is None else (exchange.session.id, exchange.id)
         if ticket is not None:
@@ -306,9 +310,30 @@ class Pipeline:
 
     def _finish(self, http: HttpExchange) -> None:
         exchange: Exchange = http.state
-        duration_s = http.elapsed()
+        duration_s = asyncio.get_running_loop().time() - http.started
         self._metrics.request_finished(exchange.method, http.status, duration_s)
         if exchange.error is not None:
             self._metrics.error(exchange.error.source)
         if access_log.isEnabledFor(logging.INFO):
             access_log.info("request", extra={"fields": _access_fields(exchange, duration_s)})
+
+
+def _access_fields(exchange: Exchange, duration_s: float) -> dict[str, Any]:
+    http = exchange.http
+    fields: dict[str, Any] = {
+        "client": http.peer,
+        "http": http.head.method.decode("latin-1"),
+        "path": http.head.target.partition(b"?")[0].decode("latin-1"),
+        "status": http.status,
+        "bytes_out": http.bytes_out,
+        "duration_ms": round(duration_s * 1000, 3),
+    }
+    if exchange.principal is not None:
+        fields["principal"] = exchange.principal.id
+    if exchange.method is not None:
+        fields["method"] = exchange.method[:100]
+    if exchange.backend is not None:
+        fields["backend"] = exchange.backend
+    if exchange.error is not None:
+        fields["error"] = exchange.error.code
+    return fields

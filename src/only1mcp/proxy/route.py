@@ -31,8 +31,8 @@ class Target:
 def find_target(exchange: Exchange, message: Envelope, method: str) -> Target:
     """Find who serves this request and what it is called there.
 
-    Raise `RequestRefused` for what nobody offers (-32602; resources in the handshake era -32002) and `ProtocolError` for
-    params that name nothing.
+    Raise `RequestRefused` for what nobody offers (-32602; resources in the handshake era -32002) and `ProtocolError`
+    for params that name nothing.
     """
     if method == "completion/complete":
         return _completion_target(exchange, message)

@@ -28,7 +28,7 @@ def era_of_headers(head: RequestHead) -> Era | None:
 
 
 def era_of_message(message: Envelope) -> Era:
-    """Return the era of a POST without version header and session; raise -32020 for a stateless client that forgot it."""
+    """Return the era of a POST without version header and session; -32020 for a stateless client that forgot it."""
     version = _meta(message).get(mcp.META_VERSION)
     if version is not None:
         raise _mismatch("a request with a protocol version in _meta needs the MCP-Protocol-Version header")

@@ -73,5 +73,5 @@ HEADER_PARAM_PREFIX: Final = b"mcp-param-"
 
 
 def negotiate(requested: str) -> str:
-    """Return the revision to answer `initialize` with: the requested one if it is of the handshake era, else our latest."""
+    """Return the revision to answer `initialize` with: the requested one if we have it, else our latest."""
     return requested if requested in HANDSHAKE_REVISIONS else LATEST_HANDSHAKE

@@ -1,0 +1,37 @@
+"""Which media types a POST must name (MCP "Streamable HTTP", sending messages; RFC 9110 sections 8.3 and 12.5.1)."""
+
+from __future__ import annotations
+
+from only1mcp.errors import INVALID_REQUEST, RequestRefused
+from only1mcp.wire.http1 import RequestHead
+
+JSON = b"application/json"
+EVENT_STREAM = b"text/event-stream"
+
+
+def check_media_types(head: RequestHead) -> None:
+    """Raise `RequestRefused`: 400 for a body that is not declared JSON, 406 for a client that takes only one answer form."""
+    declared = head.get(b"content-type")
+    kind, _, parameters = (declared or b"").lower().partition(b";")
+    charset = parameters.replace(b" ", b"").replace(b'"', b"")
+    if kind.strip() != JSON or charset not in (b"", b"charset=utf-8"):
+        raise RequestRefused(
+            f"expected Content-Type application/json, got {(declared or b'nothing').decode('latin-1'):.60}",
+            code=INVALID_REQUEST,
+        )
+    if not _accepts_both(head.get_all(b"accept")):
+        raise RequestRefused(
+            "the Accept header must list application/json and text/event-stream",
+            code=INVALID_REQUEST,
+            http_status=406,
+        )
+
+
+def _accepts_both(values: list[bytes]) -> bool:
+    taken = set()
+    for value in values:
+        for entry in value.lower().split(b","):
+            kind, *parameters = entry.replace(b" ", b"").replace(b"\t", b"").split(b";")
+            if not any(p.startswith(b"q=") and not p[2:].strip(b"0.") for p in parameters):
+                taken.add(kind)
+    return all(kind in taken or kind.split(b"/")[0] + b"/*" in taken or b"*/*" in taken for kind in (JSON, EVENT_STREAM))

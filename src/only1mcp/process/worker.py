@@ -1,0 +1,223 @@
+"""One process with one event loop: puts the parts together, serves until it is told to stop, leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import ssl
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from only1mcp.backend.registry import Registry
+from only1mcp.config.schema import TLS, Config
+from only1mcp.errors import ConfigError
+from only1mcp.frontend.listener import Listener
+from only1mcp.frontend.origin import OriginPolicy
+from only1mcp.frontend.session import SessionSealer
+from only1mcp.metrics import Metrics
+from only1mcp.process.scrape import ScrapeApplication
+from only1mcp.proxy.auth import Authenticator
+from only1mcp.proxy.cache import ResponseCache
+from only1mcp.proxy.catalog import Catalog
+from only1mcp.proxy.exchange import Snapshot
+from only1mcp.proxy.group import make_groups
+from only1mcp.proxy.pipeline import Pipeline
+from only1mcp.proxy.ratelimit import RateLimiter
+
+log = logging.getLogger("only1mcp.process")
+
+# How long the first answers wait for backends that are still coming up: a client that connects at once should not be
+# told of an empty catalog, and one dead backend should not keep the others from serving.
+SETTLE_S = 2.0
+# The metrics listener serves scrapers only.
+SCRAPE_CONNECTIONS = 100
+
+
+class Worker:
+    """Everything that serves one configuration, from `start` to `stop`."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.metrics = Metrics()
+        self.registry = Registry(config, self._backends_changed)
+        self.groups = make_groups(self.registry.endpoints.values(), config.proxy.load_balancer)
+        self._inventories: tuple[object, ...] = ()
+        cache, limit = config.proxy.cache, config.auth.rate_limit
+        self.cache = (
+            ResponseCache(cache.max_size_mb << 20, int(cache.ttl_seconds * 1000), self.metrics)
+            if cache.enabled
+            else None
+        )
+        self.pipeline = Pipeline(
+            self._snapshot(),
+            origin=OriginPolicy(config.proxy.host, config.proxy.allowed_hosts, config.proxy.allowed_origins),
+            authenticator=Authenticator(config.auth, clock=time.time),
+            limiter=None if limit is None else RateLimiter(limit.requests_per_minute, limit.burst),
+            sealer=SessionSealer(os.urandom(32)),
+            cache=self.cache,
+            metrics=self.metrics,
+            wall_clock=time.time,
+        )
+        self.listener: Listener | None = None
+        self.scraper: Listener | None = None
+
+    async def start(self) -> None:
+        """Bind, connect the backends, then accept clients.
+
+        Raise `Only1MCPError` with one line for an address that cannot be had, `ConfigError` for names that collide
+        under `naming: bare` or a certificate that cannot be read.
+        """
+        proxy, metrics = self.config.proxy, self.config.metrics
+        tls = _tls_context(proxy.tls) if proxy.tls.enabled else None
+        limits, timeouts = proxy.limits, proxy.timeouts
+        self.listener = Listener(
+            self.pipeline,
+            proxy.host,
+            proxy.port,
+            max_header_bytes=limits.max_header_kb << 10,
+            max_body_bytes=limits.max_body_mb << 20,
+            max_connections=limits.max_connections,
+            header_s=timeouts.header_s,
+            request_s=timeouts.request_s,
+            idle_s=timeouts.idle_s,
+            ssl=tls,
+        )
+        self.listener.bind()
+        if metrics.enabled:
+            application = ScrapeApplication(
+                self.metrics, metrics.path, OriginPolicy(metrics.host, proxy.allowed_hosts, ()), self._sample
+            )
+            self.scraper = Listener(
+                application, metrics.host, metrics.port, max_connections=SCRAPE_CONNECTIONS, idle_s=timeouts.idle_s
+            )
+            self.scraper.bind()
+            await self.scraper.start()
+        await self.registry.start(SETTLE_S)
+        self._refresh()
+        if proxy.naming == "bare" and self.pipeline.snapshot.catalog.collisions:
+            raise ConfigError(
+                [f"proxy.naming: bare names collide: {c}" for c in self.pipeline.snapshot.catalog.collisions]
+            )
+        await self.listener.start()
+        self.pipeline.accepting = True
+
+    async def stop(self, drain_s: float) -> None:
+        """Finish what is in flight within `drain_s`, then close everything; may be called at any stage of `start`."""
+        self.pipeline.accepting = False
+        if self.listener is not None:
+            await self.listener.drain(drain_s)
+            await self.listener.aclose()
+        await self.registry.aclose()
+        if self.scraper is not None:
+            await self.scraper.aclose()
+
+    def _backends_changed(self) -> None:
+        for endpoint in self.registry.endpoints.values():
+            self.metrics.backend_up(endpoint.id, endpoint.peer is not None)
+        self._refresh()
+
+    def _refresh(self) -> None:
+        inventories = tuple(group.inventory for group in self.groups.values())
+        if len(inventories) != len(self._inventories) or any(
+            new is not old for new, old in zip(inventories, self._inventories, strict=True)
+        ):
+            self._inventories = inventories
+            self.pipeline.snapshot = self._snapshot()
+
+    def _snapshot(self) -> Snapshot:
+        return Snapshot(self.config, self.groups, Catalog(self.groups, self.config.proxy.naming))
+
+    def _sample(self) -> None:
+        """Set the gauges that are only true at the moment of a scrape."""
+        if self.listener is not None:
+            self.metrics.connections_active(self.listener.connections)
+        if self.cache is not None:
+            self.metrics.cache_size(len(self.cache), self.cache.used_bytes)
+
+
+def run(config: Config, on_started: Callable[[Worker], None]) -> None:
+    """Serve until SIGTERM or SIGINT; raise as `Worker.start` does. A second SIGINT ends the drain at once."""
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_serve(config, on_started))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    with contextlib.suppress(ImportError):
+        if os.name == "nt":
+            import winloop
+
+            return winloop.new_event_loop  # type: ignore[no-any-return]
+        import uvloop
+
+        return uvloop.new_event_loop
+    log.warning("loop.fallback", extra={"fields": {"reason": "uvloop is not installed; asyncio's own loop is slower"}})
+    return None
+
+
+async def _serve(config: Config, on_started: Callable[[Worker], None]) -> None:
+    stop = asyncio.Event()
+    hurry = asyncio.Event()
+    _install_signals(stop, hurry)
+    worker = Worker(config)
+    drain_s = 0.0
+    try:
+        if await _unless(stop, worker.start()):
+            on_started(worker)
+            await stop.wait()
+            drain_s = config.proxy.timeouts.drain_s
+            log.info("process.stopping", extra={"fields": {"drain_s": drain_s}})
+    finally:
+        if not await _unless(hurry, worker.stop(drain_s)):
+            await worker.stop(0.0)
+
+
+async def _unless(event: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
+    """Do the work, or stop it when the event is set first; tell whether it was completed."""
+    task = asyncio.ensure_future(work)
+    waiter = asyncio.ensure_future(event.wait())
+    await asyncio.wait({task, waiter}, return_when=asyncio.FIRST_COMPLETED)
+    waiter.cancel()
+    if task.done():
+        task.result()
+        return True
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    return False
+
+
+def _install_signals(stop: asyncio.Event, hurry: asyncio.Event) -> None:
+    def on_stop() -> None:
+        if stop.is_set():
+            hurry.set()
+        stop.set()
+
+    def on_hangup() -> None:
+        log.warning("process.reload_ignored", extra={"fields": {"reason": "restart to apply a new configuration"}})
+
+    loop = asyncio.get_running_loop()
+    if os.name == "nt":
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(on_stop))
+        return
+    loop.add_signal_handler(signal.SIGINT, on_stop)
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, on_hangup)
+
+
+def _tls_context(tls: TLS) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3 if tls.min_version == "1.3" else ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    assert tls.cert is not None
+    assert tls.key is not None
+    try:
+        context.load_cert_chain(tls.cert, tls.key)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(
+            [f"proxy.tls: cannot use the certificate {tls.cert!r} with the key {tls.key!r}: {error.strerror or error}"]
+        ) from error
+    return context
