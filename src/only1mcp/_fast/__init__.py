@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from only1mcp._fast.reference import ERROR, NOTIFICATION, REQUEST, RESULT, Span
+from only1mcp._fast.json_walk import Span
+from only1mcp._fast.reference import ERROR, NOTIFICATION, REQUEST, RESULT
 
 if TYPE_CHECKING:
     from only1mcp._fast.reference import LRU, Counters, Envelope, Ring, elements, members, scan

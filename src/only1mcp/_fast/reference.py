@@ -13,9 +13,8 @@ from typing import Final
 import orjson
 import xxhash
 
+from only1mcp._fast.json_walk import MAX_DEPTH, Span, TooDeep, Walker
 from only1mcp.errors import INVALID_PARAMS, INVALID_REQUEST, PARSE_ERROR, ProtocolError
-
-Span = tuple[int, int]
 
 REQUEST: Final = 1
 NOTIFICATION: Final = 2
@@ -24,14 +23,13 @@ ERROR: Final = 4
 
 # An id is echoed, logged and kept as a key: a longer one is an attempt to make us store the sender's data.
 MAX_ID_OCTETS: Final = 256
-# The nesting at which orjson, which decodes what we forward, gives up; a greater `max_depth` has no effect.
-MAX_DEPTH: Final = 1024
 
+_INTEGER: Final = re.compile(rb"-?[0-9]+")
 _MEMBERS: Final = frozenset(("jsonrpc", "id", "method", "params", "result", "error"))
 _PARAMS_MEMBERS: Final = frozenset(("name", "uri", "_meta"))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Envelope:
     """One JSON-RPC message: its bytes, and where in them the parts are that a proxy reads or replaces.
 
@@ -52,21 +50,24 @@ class Envelope:
     result: Span | None
     error: Span | None
 
+    def __repr__(self) -> str:
+        return f"<Envelope kind={self.kind} method={self.method!r} id={self.id!r} {len(self.data)} bytes>"
+
 
 def scan(data: bytes, max_depth: int = 64) -> Envelope:
     """Validate one JSON-RPC 2.0 message and return its envelope (MCP "Base Protocol", "Messages").
 
     Raises `ProtocolError`: -32700 for what is not one JSON text in UTF-8 (RFC 8259; numbers beyond a double and lone
-    surrogates included), -32600 for nesting beyond `max_depth`, batches, and whatever two parsers could read
-    differently, -32602 for params of the wrong type. Its `id` is set wherever the id could be read.
+    surrogates included), -32600 for nesting beyond `max_depth` (at most 1024), batches, and whatever two parsers could
+    read differently, -32602 for params of the wrong type. Its `id` is set wherever the id could be read.
     """
     try:
         data.decode()
     except UnicodeDecodeError:
         raise ProtocolError("the message is not UTF-8", code=PARSE_ERROR) from None
-    walker = _Walker(data, 0, min(max_depth, MAX_DEPTH))
+    walker = Walker(data, 0, min(max_depth, MAX_DEPTH))
     walker.space()
-    opener = data[walker.position : walker.position + 1]
+    opener = walker.peek()
     found = _Found(_MEMBERS)
     try:
         if opener == b"{":
@@ -74,13 +75,11 @@ def scan(data: bytes, max_depth: int = 64) -> Envelope:
                 found.add(token, span)
         else:
             walker.value()
-    except _TooDeep:
+    except TooDeep:
         raise ProtocolError(
             f"the message is nested deeper than {walker.limit} levels", id=_readable_id(data, found)
         ) from None
-    walker.space()
-    if walker.position != len(data):
-        raise walker.broken()
+    walker.finish()
     if opener == b"[":
         raise ProtocolError("batches are not supported: send one message at a time")
     if opener != b"{":
@@ -91,10 +90,10 @@ def scan(data: bytes, max_depth: int = 64) -> Envelope:
 def members(data: bytes, start: int, end: int) -> dict[str, Span]:
     """Return the spans of the values of the JSON object at `start:end`; raise `ProtocolError` for a repeated key.
 
-    The bytes must have passed `scan` (or orjson): anything else raises `ProtocolError` or yields nonsense.
+    The bytes must have passed `scan` (or orjson): anything else raises `ProtocolError` or yields spans of values that
+    are not UTF-8. `IndexError` when the span is not one of `data`.
     """
-    walker = _Walker(data[start:end], 0, MAX_DEPTH)
-    walker.space()
+    walker = _enter(data, start, end)
     if walker.peek() != b"{":
         raise ProtocolError("expected a JSON object")
     spans: dict[str, Span] = {}
@@ -104,25 +103,31 @@ def members(data: bytes, start: int, end: int) -> dict[str, Span]:
             if key in spans:
                 raise ProtocolError("an object has the same key twice")
             spans[key] = (start + value_start, start + value_end)
-    except _TooDeep:
+    except TooDeep:
         raise walker.broken() from None
+    walker.finish()
     return spans
 
 
 def elements(data: bytes, start: int, end: int) -> list[Span]:
     """Return the spans of the elements of the JSON array at `start:end`; the bytes as for `members`."""
-    walker = _Walker(data[start:end], 0, MAX_DEPTH)
-    walker.space()
+    walker = _enter(data, start, end)
     if walker.peek() != b"[":
         raise ProtocolError("expected a JSON array")
     try:
-        return [(start + value_start, start + value_end) for value_start, value_end in walker.elements()]
-    except _TooDeep:
+        spans = [(start + value_start, start + value_end) for value_start, value_end in walker.elements()]
+    except TooDeep:
         raise walker.broken() from None
+    walker.finish()
+    return spans
 
 
-class _TooDeep(Exception):
-    """The nesting passed the limit."""
+def _enter(data: bytes, start: int, end: int) -> Walker:
+    if not 0 <= start <= end <= len(data):
+        raise IndexError(f"span {start}:{end} of {len(data)} bytes")
+    walker = Walker(data[start:end], 0, MAX_DEPTH)
+    walker.space()
+    return walker
 
 
 class _Found:
@@ -145,126 +150,6 @@ class _Found:
             self.ambiguous_id = self.ambiguous_id or name == "id"
         else:
             self.spans[name] = span
-
-
-_SPACE: Final = re.compile(rb"[ \t\n\r]*+")
-_STRING_PATTERN: Final = (
-    rb'"(?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u(?:[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}'
-    rb'|(?![dD][89a-fA-F])[0-9a-fA-F]{4})))*+"'
-)
-_NUMBER_PATTERN: Final = rb"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?"
-_STRING: Final = re.compile(_STRING_PATTERN)
-_SCALAR: Final = re.compile(_STRING_PATTERN + rb"|(" + _NUMBER_PATTERN + rb")|true|false|null")
-_INTEGER: Final = re.compile(rb"-?[0-9]+")
-_CLOSER: Final = {b"[": b"]", b"{": b"}"}
-
-
-class _Walker:
-    """Walks over JSON without decoding it and without recursion; `position` is the next byte to read."""
-
-    def __init__(self, data: bytes, position: int, limit: int) -> None:
-        self.data = data
-        self.position = position
-        self.limit = limit
-        self.depth = 0
-
-    def space(self) -> None:
-        match = _SPACE.match(self.data, self.position)
-        assert match is not None
-        self.position = match.end()
-
-    def peek(self) -> bytes:
-        return self.data[self.position : self.position + 1]
-
-    def broken(self) -> ProtocolError:
-        return ProtocolError("the message is not valid JSON", code=PARSE_ERROR)
-
-    def members(self) -> Iterator[tuple[bytes, Span]]:
-        """Yield the key token and the value's span of each member of the object at `position`."""
-        more = self._open(b"{")
-        while more:
-            token = self._key()
-            start = self.position
-            self.value()
-            yield token, (start, self.position)
-            more = self._next(b"}")
-
-    def elements(self) -> Iterator[Span]:
-        """Yield the span of each element of the array at `position`."""
-        more = self._open(b"[")
-        while more:
-            start = self.position
-            self.value()
-            yield start, self.position
-            more = self._next(b"]")
-
-    def value(self) -> None:
-        """Move past the value at `position`."""
-        closers: list[bytes] = []
-        while True:
-            opener = self.peek()
-            if opener in _CLOSER:
-                if self._open(opener):
-                    closers.append(_CLOSER[opener])
-                    if opener == b"{":
-                        self._key()
-                    continue
-            else:
-                self._scalar()
-            while closers:
-                if self._next(closers[-1]):
-                    if closers[-1] == b"}":
-                        self._key()
-                    break
-                closers.pop()
-            else:
-                return
-
-    def _open(self, opener: bytes) -> bool:
-        """Enter the container at `position`; return whether it has a first item, and leave it again if not."""
-        if self.depth >= self.limit:
-            raise _TooDeep
-        self.depth += 1
-        self.position += 1
-        self.space()
-        if self.peek() != _CLOSER[opener]:
-            return True
-        self.position += 1
-        self.depth -= 1
-        return False
-
-    def _next(self, closer: bytes) -> bool:
-        """Move past the comma after an item and return True, or past the closer and return False."""
-        self.space()
-        mark = self.peek()
-        self.position += 1
-        if mark == b",":
-            self.space()
-            return True
-        if mark != closer:
-            raise self.broken()
-        self.depth -= 1
-        return False
-
-    def _key(self) -> bytes:
-        match = _STRING.match(self.data, self.position)
-        if match is None:
-            raise self.broken()
-        self.position = match.end()
-        self.space()
-        if self.peek() != b":":
-            raise self.broken()
-        self.position += 1
-        self.space()
-        return match[0]
-
-    def _scalar(self) -> None:
-        match = _SCALAR.match(self.data, self.position)
-        if match is None:
-            raise self.broken()
-        if match[1] is not None and float(match[1]) in (float("inf"), float("-inf")):
-            raise self.broken()
-        self.position = match.end()
 
 
 def _decode(token: bytes) -> str:
@@ -300,7 +185,7 @@ def _envelope(data: bytes, found: _Found) -> Envelope:
         return data[start : start + 1]
 
     if found.ambiguous is not None:
-        raise refused(f"{found.ambiguous!r} occurs twice or in another case")
+        raise refused(f"'{found.ambiguous}' occurs twice or in another case")
     version = spans.get("jsonrpc")
     if version is None or orjson.loads(data[version[0] : version[1]]) != "2.0":
         raise refused("jsonrpc must be '2.0'")
@@ -322,7 +207,7 @@ def _envelope(data: bytes, found: _Found) -> Envelope:
             if first("params") != b"{":
                 raise refused("params must be an object", INVALID_PARAMS)
             inner = _Found(_PARAMS_MEMBERS)
-            for token, span in _Walker(data, params[0], MAX_DEPTH).members():
+            for token, span in Walker(data, params[0], MAX_DEPTH).members():
                 inner.add(token, span)
             if inner.ambiguous is not None:
                 raise refused(f"'{inner.ambiguous}' occurs twice or in another case in params")

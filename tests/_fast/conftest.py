@@ -1,0 +1,39 @@
+"""Each test of this folder runs over the plain-Python twin and over the compiled one."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from only1mcp._fast import reference
+
+
+def compiled() -> Any:
+    """Return the compiled parts under the names that `reference` gives them; skip where they were not built."""
+    reason = "the compiled parts are not built: make build"
+    counters = pytest.importorskip("only1mcp._fast.counters", reason=reason)
+    envelope = pytest.importorskip("only1mcp._fast.envelope", reason=reason)
+    lru = pytest.importorskip("only1mcp._fast.lru", reason=reason)
+    ring = pytest.importorskip("only1mcp._fast.ring", reason=reason)
+    return SimpleNamespace(
+        Counters=counters.Counters,
+        Envelope=envelope.Envelope,
+        LRU=lru.LRU,
+        Ring=ring.Ring,
+        elements=envelope.elements,
+        members=envelope.members,
+        scan=envelope.scan,
+    )
+
+
+@pytest.fixture(params=["reference", "compiled"], scope="session")
+def fast(request: pytest.FixtureRequest) -> Any:
+    return reference if request.param == "reference" else compiled()
+
+
+@pytest.fixture(scope="session")
+def both() -> tuple[Any, Any]:
+    """The oracle and the compiled parts, for tests that compare them."""
+    return reference, compiled()
