@@ -15,7 +15,7 @@ BUILT := $(VENV)/.stamp-built
 DEV := $(VENV)/.stamp-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-quick lint format coverage bench debug sdist wheel sdist-check clean
+.PHONY: help build run test test-quick lint format coverage bench conformance debug sdist wheel sdist-check clean
 
 help: ## Show the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | sort | while IFS="$$(printf '\t')" read -r name text; do \
@@ -65,6 +65,9 @@ coverage: $(DEV) ## Run every test and report coverage by branch
 
 bench: $(DEV) ## Run the benchmarks
 	$(BIN)/python -m pytest benches/micro --benchmark-enable --benchmark-group-by=group --benchmark-columns=median,iqr,rounds
+
+conformance: $(DEV) ## Run the official conformance suite and record the result in docs/
+	$(BIN)/python -m scripts.conformance
 
 # The editable build stays as it is: this one lives in build/debug and is put before it on the path.
 SANITIZE ?= address,undefined

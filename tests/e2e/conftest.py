@@ -56,6 +56,12 @@ def old_sdk() -> Path:
 
 
 @pytest.fixture(scope="session")
+def conformance_suite() -> None:
+    """The official conformance suite is installed."""
+    installed(third_party.conformance_suite)
+
+
+@pytest.fixture(scope="session")
 def gateway(
     tmp_path_factory: pytest.TempPathFactory, node_packages: Path, sdk: Path, old_sdk: Path
 ) -> Iterator[Gateway]:

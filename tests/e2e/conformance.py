@@ -1,0 +1,68 @@
+"""Runs the official conformance suite against a server and reads what each of its scenarios found."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from tests.e2e import third_party
+
+REVISIONS = ("2025-11-25", "2026-07-28")
+RECORD = third_party.ROOT / "docs" / "conformance.json"
+FIXTURE = third_party.SERVERS / "conformance_server.py"
+SUITE_TIMEOUT_S = 180.0
+REASON_LENGTH = 200
+
+# One scenario: {"scored": bool, "passed": checks, "failed": checks, "warnings": checks, "reasons": [why it failed]}
+Scenario = dict[str, Any]
+
+
+def suite_version() -> str:
+    manifest = third_party.NODE_SOURCES / "conformance" / "package.json"
+    dependencies: dict[str, str] = json.loads(manifest.read_text())["dependencies"]
+    return dependencies["@modelcontextprotocol/conformance"]
+
+
+def run(url: str, revision: str, directory: Path) -> dict[str, Scenario]:
+    """Run every scenario of the revision, in the suite's order; `directory` receives what the suite saves."""
+    node, suite = third_party.conformance_suite()
+    scored = _required(suite, revision)
+    command = [str(node), str(suite), "server", "--url", url, "--requirements", revision, "-o", str(directory)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=SUITE_TIMEOUT_S, check=False)
+    (directory / "output.txt").write_text(done.stdout + done.stderr)
+    found = {}
+    for name in re.findall(r"^=== Running scenario: (\S+) ===$", done.stdout, re.MULTILINE):
+        (saved,) = directory.glob(f"server-{name}-[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]T*/checks.json")
+        found[name] = _scenario(json.loads(saved.read_text()), name in scored)
+    missing = scored - found.keys()
+    if missing:
+        raise RuntimeError(f"the suite did not run {sorted(missing)}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    return found
+
+
+def passes(scenario: Scenario) -> bool:
+    return scenario["passed"] > 0 and scenario["failed"] == 0
+
+
+def _required(suite: Path, revision: str) -> set[str]:
+    text = (suite.parents[1] / "requirements" / f"{revision}.yaml").read_text()
+    section = re.search(r"^server:\n((?:  - \S+\n)+)", text, re.MULTILINE)
+    assert section is not None, revision
+    return set(re.findall(r"^  - (\S+)$", section.group(1), re.MULTILINE))
+
+
+def _scenario(checks: list[dict[str, Any]], scored: bool) -> Scenario:
+    def having(status: str) -> list[dict[str, Any]]:
+        return [check for check in checks if check["status"] == status]
+
+    reasons = [f"{check['id']}: {' '.join(str(check.get('errorMessage')).split())}" for check in having("FAILURE")]
+    return {
+        "scored": scored,
+        "passed": len(having("SUCCESS")),
+        "failed": len(having("FAILURE")),
+        "warnings": len(having("WARNING")),
+        "reasons": [reason[:REASON_LENGTH] for reason in reasons],
+    }
