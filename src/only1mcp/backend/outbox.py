@@ -1,0 +1,90 @@
+"""What waits to be written to a child that reads slowly: whole lines, bounded, without copies; sans-I/O."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Final
+
+# Lines that wait behind the one being written. A child that reads nothing stops here, not at our memory.
+WAITING_LIMIT_BYTES: Final = 1 << 20
+
+
+class Line:
+    """One message on its way out; the newline that ends it is not part of `message`. `sent` counts both."""
+
+    __slots__ = ("message", "sent")
+
+    def __init__(self, message: bytes, sent: int = 0) -> None:
+        self.message = message
+        self.sent = sent
+
+    def __len__(self) -> int:
+        return len(self.message) + 1
+
+
+class Outbox:
+    """A queue of lines. The first may have any length, the others share `limit_bytes`."""
+
+    def __init__(self, limit_bytes: int = WAITING_LIMIT_BYTES) -> None:
+        self._limit = limit_bytes
+        self._lines: deque[Line] = deque()
+        self._waiting = 0
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes of the lines behind the first."""
+        return self._waiting
+
+    def maybe_add(self, line: Line) -> bool:
+        """Queue the line; False when it would pass the limit."""
+        if self._lines:
+            if self._waiting + len(line) > self._limit:
+                return False
+            self._waiting += len(line)
+        self._lines.append(line)
+        return True
+
+    def withdraw(self, line: Line) -> bool:
+        """Take the line back; False when a part of it has left already, or all of it."""
+        if line.sent or line not in self._lines:
+            return False
+        if line is not self._lines[0]:
+            self._waiting -= len(line)
+            self._lines.remove(line)
+        else:
+            self._pop()
+        return True
+
+    def data_to_send(self) -> Sequence[bytes | memoryview]:
+        """Return the rest of the first line as the parts of one write; empty when nothing waits."""
+        if not self._lines:
+            return ()
+        return rest(self._lines[0])
+
+    def wrote(self, count: int) -> None:
+        """Note that `count` bytes of `data_to_send` are written."""
+        line = self._lines[0]
+        line.sent += count
+        if line.sent == len(line):
+            self._pop()
+
+    def clear(self) -> None:
+        """Forget everything that waits."""
+        self._lines.clear()
+        self._waiting = 0
+
+    def _pop(self) -> None:
+        self._lines.popleft()
+        if self._lines:
+            self._waiting -= len(self._lines[0])
+
+
+def rest(line: Line) -> Sequence[bytes | memoryview]:
+    """Return what of a line is not written yet, without copying it."""
+    if line.sent >= len(line.message):
+        return (b"\n",)
+    return (memoryview(line.message)[line.sent :] if line.sent else line.message, b"\n")
