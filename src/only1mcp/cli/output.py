@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import click
+import orjson
 
 
 def print_json(value: Any) -> None:
     """Print one JSON document, indented."""
-    import orjson
-
     click.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
 
 

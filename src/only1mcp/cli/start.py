@@ -8,17 +8,22 @@ import shutil
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
+import orjson
 
 from only1mcp import __version__
 from only1mcp.cli import FAILURE
+from only1mcp.cli.config import fail
 from only1mcp.cli.output import print_table
-
-if TYPE_CHECKING:
-    from only1mcp.config.schema import Config
-    from only1mcp.process.worker import Worker
+from only1mcp.config.load import load
+from only1mcp.config.schema import BackendConfig, Config, Logging, Proxy
+from only1mcp.demo.launch import http_server
+from only1mcp.errors import ConfigError, Only1MCPError
+from only1mcp.process.logs import configure
+from only1mcp.process.worker import Worker, run
+from only1mcp.wire import mcp
 
 
 @click.command("start")
@@ -28,10 +33,6 @@ if TYPE_CHECKING:
 @click.option("--demo", is_flag=True, help="Serve two small demo backends instead of a configuration.")
 def start_command(path: Path | None, host: str | None, port: int | None, demo: bool) -> None:
     """Run the proxy in the foreground until Ctrl-C or SIGTERM."""
-    from only1mcp.cli.config import fail
-    from only1mcp.errors import ConfigError, Only1MCPError
-    from only1mcp.process.logs import configure
-    from only1mcp.process.worker import run
 
     if demo and path is not None:
         raise click.UsageError("--demo takes no --config")
@@ -50,39 +51,25 @@ def start_command(path: Path | None, host: str | None, port: int | None, demo: b
 
 
 def _configured(path: Path | None, host: str | None, port: int | None) -> tuple[Config, list[str]]:
-    from only1mcp.config.load import load
-
-    overrides: dict[str, Any] = {"proxy.host": host, "proxy.port": port}
-    loaded = load(path, os.environ, {key: value for key, value in overrides.items() if value is not None})
+    loaded = load(path, os.environ, {"proxy.host": host, "proxy.port": port})
     return loaded.config, loaded.notices
 
 
 def _demo(closing: ExitStack, host: str | None, port: int | None) -> tuple[Config, list[str]]:
     """Start the HTTP demo server and return a configuration with it and the stdio one."""
-    import tempfile
-
-    import yaml
-
-    from only1mcp.demo import launch
-
-    url = closing.enter_context(launch.http_server())
-    document = {
-        "version": "1.0",
-        "logging": {"format": "text", "level": "warning"},
-        "servers": [
-            {
-                "id": "demo-stdio",
-                "transport": "stdio",
-                "command": sys.executable,
-                "args": ["-m", "only1mcp.demo.stdio"],
-            },
-            {"id": "demo-http", "transport": "http", "url": url},
-        ],
-    }
-    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
-        yaml.safe_dump(document, file)
-        file.flush()
-        return _configured(Path(file.name), host, port)
+    url = closing.enter_context(http_server())
+    config = Config(
+        version="1.0",
+        proxy=Proxy(host=host or "127.0.0.1", port=8080 if port is None else port),
+        logging=Logging(level="warning", format="text"),
+        servers=(
+            BackendConfig(
+                id="demo-stdio", transport="stdio", command=sys.executable, args=("-m", "only1mcp.demo.stdio")
+            ),
+            BackendConfig(id="demo-http", transport="http", url=url),
+        ),
+    )
+    return config, []
 
 
 def _announce(worker: Worker, *, demo: bool) -> None:
@@ -117,9 +104,6 @@ def _announce(worker: Worker, *, demo: bool) -> None:
 
 
 def _curl_line(url: str, *, demo: bool, with_token: bool) -> str:
-    import orjson
-
-    from only1mcp.wire import mcp
 
     method = "tools/call" if demo else "tools/list"
     params: dict[str, Any] = {"name": "echo", "arguments": {"text": "hello"}} if demo else {}

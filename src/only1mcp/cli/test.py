@@ -9,20 +9,23 @@ import sys
 import time
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from only1mcp import __version__
+from only1mcp.backend.base import Transport
+from only1mcp.backend.era import establish
+from only1mcp.backend.guard import Guard
+from only1mcp.backend.http import HttpTransport
+from only1mcp.backend.inventory import read_inventory
+from only1mcp.backend.stdio import StdioTransport
 from only1mcp.cli import CANNOT_CONNECT, FAILURE, USAGE
 from only1mcp.cli.config import config_option, fail, json_option
 from only1mcp.cli.output import print_json
+from only1mcp.config.load import load
+from only1mcp.config.schema import BackendConfig
 from only1mcp.errors import ConfigError, Only1MCPError
-
-if TYPE_CHECKING:
-    from only1mcp.backend.base import Transport
-    from only1mcp.backend.guard import Guard
-    from only1mcp.config.schema import BackendConfig
 
 TIMEOUT_S = 30.0
 
@@ -33,8 +36,6 @@ TIMEOUT_S = 30.0
 @json_option
 def test_command(backend: str | None, config_path: Path | None, as_json: bool) -> None:
     """Connect to BACKEND, or to every backend: open, handshake, list; with the time of each step."""
-    from only1mcp.config.load import load
-
     try:
         config = load(config_path, os.environ, {}).config
     except ConfigError as error:
@@ -63,10 +64,6 @@ def test_command(backend: str | None, config_path: Path | None, as_json: bool) -
 
 async def _examine(entry: BackendConfig) -> dict[str, Any]:
     """Return what happened at each step; `error`, `failed_at` and `hint` where one failed."""
-    from only1mcp.backend.era import establish
-    from only1mcp.backend.guard import Guard
-    from only1mcp.backend.inventory import read_inventory
-
     report: dict[str, Any] = {"backend": entry.id, "transport": entry.transport, "ms": {}}
     if entry.transport == "sse":
         return {**report, "error": "the sse transport is not served in this version", "failed_at": "connect"}
@@ -105,11 +102,7 @@ async def _examine(entry: BackendConfig) -> dict[str, Any]:
 
 def _transport(entry: BackendConfig, guard: Guard) -> Transport:
     if entry.transport == "stdio":
-        from only1mcp.backend.stdio import StdioTransport
-
         return StdioTransport(entry, guard=guard, log=logging.getLogger("only1mcp.backend"))
-    from only1mcp.backend.http import HttpTransport
-
     return HttpTransport(entry, name=entry.id)
 
 

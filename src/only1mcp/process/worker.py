@@ -10,12 +10,13 @@ import signal
 import ssl
 import time
 from collections.abc import Callable, Coroutine
+from importlib import import_module
 from typing import Any
 
 from only1mcp.backend.registry import Registry
 from only1mcp.config.schema import TLS, Config
-from only1mcp.errors import ConfigError
-from only1mcp.frontend.listener import Listener
+from only1mcp.errors import ConfigError, Only1MCPError
+from only1mcp.frontend.listener import Limits, Listener, Timeouts
 from only1mcp.frontend.origin import OriginPolicy
 from only1mcp.frontend.session import SessionSealer
 from only1mcp.metrics import Metrics
@@ -66,54 +67,57 @@ class Worker:
         self.scraper: Listener | None = None
 
     async def start(self) -> None:
-        """Bind, connect the backends, then accept clients.
+        """Bind, connect the backends, then answer clients; those that come early wait for at most `SETTLE_S`.
 
         Raise `Only1MCPError` with one line for an address that cannot be had, `ConfigError` for names that collide
         under `naming: bare` or a certificate that cannot be read.
         """
         proxy, metrics = self.config.proxy, self.config.metrics
         tls = _tls_context(proxy.tls) if proxy.tls.enabled else None
-        limits, timeouts = proxy.limits, proxy.timeouts
+        timeouts = Timeouts(proxy.timeouts.header_s, proxy.timeouts.request_s, proxy.timeouts.idle_s)
+        limits = Limits(proxy.limits.max_header_kb << 10, proxy.limits.max_body_mb << 20, proxy.limits.max_connections)
         self.listener = Listener(
             self.pipeline,
             proxy.host,
             proxy.port,
-            max_header_bytes=limits.max_header_kb << 10,
-            max_body_bytes=limits.max_body_mb << 20,
-            max_connections=limits.max_connections,
-            header_s=timeouts.header_s,
-            request_s=timeouts.request_s,
-            idle_s=timeouts.idle_s,
+            limits=limits,
+            timeouts=timeouts,
             ssl=tls,
+            on_refused=self._refused,
         )
-        self.listener.bind()
+        await self.listener.start()
         if metrics.enabled:
-            application = ScrapeApplication(
-                self.metrics, metrics.path, OriginPolicy(metrics.host, proxy.allowed_hosts, ()), self._sample
-            )
             self.scraper = Listener(
-                application, metrics.host, metrics.port, max_connections=SCRAPE_CONNECTIONS, idle_s=timeouts.idle_s
+                ScrapeApplication(
+                    self.metrics, metrics.path, OriginPolicy(metrics.host, proxy.allowed_hosts, ()), self._sample
+                ),
+                metrics.host,
+                metrics.port,
+                limits=Limits(limits.max_header_bytes, 0, SCRAPE_CONNECTIONS),
+                timeouts=timeouts,
             )
-            self.scraper.bind()
             await self.scraper.start()
         await self.registry.start(SETTLE_S)
         self._refresh()
-        if proxy.naming == "bare" and self.pipeline.snapshot.catalog.collisions:
-            raise ConfigError(
-                [f"proxy.naming: bare names collide: {c}" for c in self.pipeline.snapshot.catalog.collisions]
-            )
-        await self.listener.start()
-        self.pipeline.accepting = True
+        collisions = self.pipeline.snapshot.catalog.collisions
+        if proxy.naming == "bare" and collisions:
+            raise ConfigError([f"proxy.naming: bare names collide: {collision}" for collision in collisions])
+        self.pipeline.open()
 
     async def stop(self, drain_s: float) -> None:
         """Finish what is in flight within `drain_s`, then close everything; may be called at any stage of `start`."""
-        self.pipeline.accepting = False
+        self.pipeline.close()
         if self.listener is not None:
             await self.listener.drain(drain_s)
             await self.listener.aclose()
         await self.registry.aclose()
         if self.scraper is not None:
             await self.scraper.aclose()
+
+    def _refused(self, _peer: str, error: Only1MCPError) -> None:
+        """Count an answer that was given before there was a request to speak of."""
+        self.metrics.request_finished(None, error.http_status, 0.0)
+        self.metrics.error(error.source)
 
     def _backends_changed(self) -> None:
         for endpoint in self.registry.endpoints.values():
@@ -147,13 +151,9 @@ def run(config: Config, on_started: Callable[[Worker], None]) -> None:
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     with contextlib.suppress(ImportError):
-        if os.name == "nt":
-            import winloop
-
-            return winloop.new_event_loop  # type: ignore[no-any-return]
-        import uvloop
-
-        return uvloop.new_event_loop
+        factory: Callable[[], asyncio.AbstractEventLoop]
+        factory = import_module("winloop" if os.name == "nt" else "uvloop").new_event_loop
+        return factory
     log.warning("loop.fallback", extra={"fields": {"reason": "uvloop is not installed; asyncio's own loop is slower"}})
     return None
 

@@ -70,7 +70,8 @@ class Pipeline:
         wall_clock: Callable[[], float],
     ) -> None:
         self.snapshot = snapshot
-        self.accepting = False
+        self._started = asyncio.Event()
+        self._closing = False
         self._origin = origin
         self._authenticator = authenticator
         self._limiter = limiter
@@ -81,6 +82,19 @@ class Pipeline:
         self._in_flight = 0
         # What `notifications/cancelled` of a handshake client may refer to: (session, request id) -> its task.
         self._cancellable: dict[tuple[str, bytes], _Cancellable] = {}
+
+    @property
+    def accepting(self) -> bool:
+        """Whether a load balancer should send clients here."""
+        return self._started.is_set() and not self._closing
+
+    def open(self) -> None:
+        """Begin to answer: the first catalog is complete, as far as the backends were in time."""
+        self._started.set()
+
+    def close(self) -> None:
+        """Say in `/ready` that no new clients should come; those that do are still served."""
+        self._closing = True
 
     # The head has arrived.
 
@@ -151,11 +165,24 @@ class Pipeline:
     def on_request(self, http: HttpExchange) -> Coroutine[Any, Any, None] | None:
         """Read, admit, classify and route; return the work that has to wait for a backend, if any."""
         exchange: Exchange = http.state
+        if not self._started.is_set():
+            return self._take_when_started(exchange)
         try:
             return self._take(exchange)
         except Only1MCPError as error:
             exchange.refuse(error)
         return None
+
+    async def _take_when_started(self, exchange: Exchange) -> None:
+        await self._started.wait()
+        exchange.snapshot = self.snapshot
+        try:
+            work = self._take(exchange)
+        except Only1MCPError as error:
+            exchange.refuse(error)
+            return
+        if work is not None:
+            await work
 
     def _take(self, exchange: Exchange) -> Coroutine[Any, Any, None] | None:
         limits = exchange.snapshot.config.proxy.limits
