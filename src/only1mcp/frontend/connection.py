@@ -1,0 +1,412 @@
+"""One client connection: bytes become exchanges, one at a time, and their answers become bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from typing import Final
+
+from only1mcp.errors import Only1MCPError, Overloaded, ProtocolError, error_message
+from only1mcp.frontend.flow import ReaderWatch, WriteGate
+from only1mcp.frontend.http_exchange import Application, HttpExchange
+from only1mcp.frontend.owner import Admission, Owner
+from only1mcp.frontend.runner import ExchangeRunner, error_headers
+from only1mcp.frontend.timer import Deadline
+from only1mcp.wire.http1 import CLOSED, END, Headers, RequestHead, ServerConnection
+
+__all__ = ["Application", "Connection", "HttpExchange"]
+
+# Above this many unsent bytes producers wait in `drain`; they go on below a quarter of it.
+WRITE_BUFFER_BYTES: Final = 64 * 1024
+# A reader that takes less than this in `request_s` holds an answer in our memory on purpose.
+MIN_PROGRESS_BYTES: Final = 16 * 1024
+# Pipelined requests that wait for the one before; with more we stop reading from the socket.
+PIPELINE_BYTES: Final = 64 * 1024
+# Events handled before other connections get their turn: pipelined requests answered at once never give way otherwise.
+EVENTS_PER_TURN: Final = 64
+# A body that nobody wants any more is read up to here, to keep the connection; beyond it, closing is cheaper.
+DISCARD_BYTES: Final = 64 * 1024
+# After our last byte we read on for a while: closing on unread bytes sends a reset, which takes the answer away from
+# the client (RFC 9112 section 9.6).
+LINGER_S: Final = 2.0
+LINGER_BYTES: Final = 1024 * 1024
+# A client that closed its side may be gone or may be waiting. An interim response tells: a closed socket answers it
+# with a reset, which the next one reports. Answers that come sooner are never preceded by one.
+PROBE_S: Final = 0.25
+QUICK_PROBES: Final = 3
+SLOW_PROBE_S: Final = 5.0
+
+
+class _Phase(enum.Enum):
+    HEAD = "head"  # between two exchanges, or inside a head
+    BODY = "body"  # inside a request body, wanted or not
+    BUSY = "busy"  # the request is complete, its answer is not
+    LINGER = "linger"  # our last byte is written
+    LOST = "lost"
+
+
+class Connection(asyncio.Protocol):
+    """The protocol of one accepted socket, in clear or over TLS."""
+
+    def __init__(self, owner: Owner, loop: asyncio.AbstractEventLoop) -> None:
+        self._owner = owner
+        self._timeouts = owner.timeouts
+        self._loop = loop
+
+        # The connection.
+        self.peer = ""
+        self.tls = False
+        self._transport: asyncio.Transport | None = None
+        self._wire = ServerConnection(owner.limits.max_header_bytes, owner.limits.max_body_bytes)
+        self._gate = WriteGate()
+        self._reader = ReaderWatch(MIN_PROGRESS_BYTES)
+        self._deadline = Deadline(loop, self._on_deadline)
+        self._phase = _Phase.HEAD
+        self._advancing = False
+        self._eof = False
+        self.stopping = False
+        self._reading_paused = False
+        self._linger_left = LINGER_BYTES
+        self._served_before = False
+
+        # The exchange.
+        self._head_since: float | None = None
+        self._runner = ExchangeRunner(owner.app, self, loop)
+        self._body: bytearray | None = None
+        self._discarded = 0
+        self._probes = 0
+
+    def __repr__(self) -> str:
+        return f"<Connection peer={self.peer} phase={self._phase.value} exchange={self._runner.exchange!r}>"
+
+    # What the listener calls.
+
+    def drain(self) -> None:
+        """Close now when idle, else after the response at hand."""
+        self._wire.close_after = True
+        if self._phase is _Phase.HEAD and not self._wire.pending_bytes:
+            self._close()
+
+    def stop(self) -> None:
+        """Cancel what is in flight, say so to the client where no response has begun, and close."""
+        self.stopping = True
+        self._wire.close_after = True
+        if self._runner.exchange is not None:
+            self._runner.stop()
+        elif not self.gone:
+            self._close()
+
+    def abort(self) -> None:
+        """Close without sending what is still buffered."""
+        if self._transport is not None:
+            self._phase = _Phase.LINGER
+            self._transport.abort()
+
+    # What the transport calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]  # uvloop's transports do not inherit asyncio's
+        assert self._transport is not None
+        address = transport.get_extra_info("peername")
+        self.peer = address[0] if isinstance(address, tuple) else ""
+        self.tls = transport.get_extra_info("sslcontext") is not None
+        self._transport.set_write_buffer_limits(WRITE_BUFFER_BYTES, WRITE_BUFFER_BYTES // 4)
+        self._deadline.set(self._loop.time() + self._timeouts.header_s)
+        admission = self._owner.admit(self)
+        if admission is Admission.REFUSE:
+            self._refuse(Overloaded("too many connections"))
+        elif admission is Admission.DROP:
+            self.abort()
+
+    def data_received(self, data: bytes) -> None:
+        if self._phase is _Phase.LINGER:
+            self._linger_left -= len(data)
+            if self._linger_left < 0:
+                self.abort()
+            return
+        self._wire.receive_data(data)
+        self._advance()
+
+    def eof_received(self) -> bool:
+        self._eof = True
+        if self._phase is _Phase.LINGER:
+            return False
+        self._wire.receive_eof()
+        self._advance()
+        # TLS as asyncio has it cannot be half closed. In clear, a client that closes inside a stream has left it; one
+        # that closes before may only be saying that its request is complete.
+        exchange = self._runner.exchange
+        in_stream = exchange is not None and exchange.started_response
+        return self.writable and not self.tls and not in_stream
+
+    def pause_writing(self) -> None:
+        self._gate.pause()
+        self._schedule()
+
+    def resume_writing(self) -> None:
+        self._gate.resume()
+        self._advance()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._phase = _Phase.LOST
+        self._transport = None
+        self._deadline.cancel()
+        self._gate.release()
+        if self._runner.exchange is None:
+            self._owner.forget(self)
+        else:
+            self._runner.client_gone()
+
+    # What the exchange calls.
+
+    def send_response(self, status: int, headers: Headers, body: bytes) -> None:
+        self._close_unless_discardable()
+        self._write(self._wire.send_response(status, [*headers, self._owner.date_field()], body))
+
+    def send_head(self, status: int, headers: Headers) -> None:
+        self._close_unless_discardable()
+        self._write(self._wire.send_head(status, [*headers, self._owner.date_field()]))
+
+    def send_data(self, data: bytes) -> None:
+        self._write(self._wire.send_data(data))
+
+    def send_end(self) -> None:
+        self._write(self._wire.send_end())
+
+    async def drain_writes(self) -> None:
+        await self._gate.wait()
+
+    def settle(self) -> None:
+        self._runner.settle()
+
+    # What the runner calls.
+
+    @property
+    def gone(self) -> bool:
+        return self._phase is _Phase.LOST
+
+    @property
+    def writable(self) -> bool:
+        return self._phase not in (_Phase.LINGER, _Phase.LOST)
+
+    def close_after_response(self) -> None:
+        self._wire.close_after = True
+
+    def cut_off(self) -> None:
+        self._close()
+
+    def exchange_over(self) -> None:
+        """Go on with the next request, close, or wait for the rest of an unwanted body."""
+        if self.gone:
+            self._owner.forget(self)
+            return
+        if not self.writable:
+            return
+        if self._wire.start_next_cycle():
+            self._phase = _Phase.HEAD
+            self._served_before = True
+            self._body = None
+            self._discarded = 0
+            self._probes = 0
+            self._reader.reset()
+        elif self._wire.must_close:
+            self._linger()
+        self._advance()
+
+    # From bytes to the application.
+
+    def _advance(self) -> None:
+        if self._advancing:
+            return
+        self._advancing = True
+        turn = EVENTS_PER_TURN
+        try:
+            while turn and self._step():
+                turn -= 1
+        finally:
+            self._advancing = False
+        if not turn:
+            self._loop.call_soon(self._advance)
+        self._schedule()
+
+    def _step(self) -> bool:
+        """Handle one event; False when there is none to be handled now."""
+        if self._phase not in (_Phase.HEAD, _Phase.BODY) or (self._phase is _Phase.HEAD and self._gate.paused):
+            return False
+        try:
+            event = self._wire.next_event()
+        except ProtocolError as error:
+            self._refuse(error)
+            return False
+        if event is None:
+            return False
+        if event is CLOSED:
+            self._close()
+        elif event is END:
+            self._on_end()
+        elif isinstance(event, RequestHead):
+            self._on_head(event)
+        elif isinstance(event, bytes):
+            self._on_data(event)
+        return True
+
+    def _on_head(self, head: RequestHead) -> None:
+        self._phase = _Phase.BODY
+        self._head_since = None
+        exchange = HttpExchange(self, head, peer=self.peer, tls=self.tls, started=self._loop.time())
+        self._runner.on_head(exchange)
+        if self._wire.continue_expected and not exchange.started_response:
+            self._write(self._wire.send_continue())
+        self._runner.settle()
+
+    def _on_data(self, data: bytes) -> None:
+        exchange = self._runner.exchange
+        if exchange is None or exchange.started_response:
+            self._discarded += len(data)
+            if self._discarded > DISCARD_BYTES:
+                self._wire.close_after = True
+                if exchange is None:
+                    self._linger()
+        elif not exchange.body:
+            exchange.body = data
+        elif self._body is None:
+            self._body = bytearray(exchange.body)
+            self._body += data
+        else:
+            self._body += data
+
+    def _on_end(self) -> None:
+        self._phase = _Phase.BUSY
+        exchange = self._runner.exchange
+        if exchange is None:
+            self.exchange_over()
+            return
+        if not exchange.started_response:
+            if self._body is not None:
+                exchange.body = bytes(self._body)
+                self._body = None
+            self._runner.on_request(exchange)
+        self._runner.settle()
+
+    # Errors.
+
+    def _refuse(self, error: Only1MCPError) -> None:
+        """Answer what is no request that we serve, as far as an answer is still possible, and close."""
+        self._wire.close_after = True
+        exchange = self._runner.exchange
+        if exchange is not None:
+            self._runner.fail(exchange, error)
+            self._runner.settle()
+            return
+        if self._phase is _Phase.HEAD:
+            self._owner.refused(self.peer, error)
+            headers = [*error_headers(error), self._owner.date_field()]
+            self._write(self._wire.send_response(error.http_status, headers, error_message(error)))
+        self._linger()
+
+    # Writing, closing, waiting.
+
+    def _write(self, data: bytes) -> None:
+        transport = self._transport
+        if data and transport is not None and not transport.is_closing():
+            self._reader.note_written(len(data))
+            transport.write(data)
+
+    def _close_unless_discardable(self) -> None:
+        """Before a response: decide whether the connection survives a request body that nobody wants any more."""
+        exchange = self._runner.exchange
+        if exchange is None or self._wire.request_complete:
+            return
+        if self._wire.continue_expected or (exchange.head.content_length or 0) > DISCARD_BYTES:
+            self._wire.close_after = True
+
+    def _linger(self) -> None:
+        """Say that nothing follows, then read on until the client closes too, for a while."""
+        transport = self._transport
+        if self._eof or transport is None or transport.is_closing():
+            self._close()
+            return
+        self._pause_reading(False)
+        self._phase = _Phase.LINGER
+        if not self.tls:
+            transport.write_eof()
+        self._deadline.set(self._loop.time() + LINGER_S)
+
+    def _close(self) -> None:
+        """Send what is buffered, then close."""
+        self._phase = _Phase.LINGER
+        if self._transport is not None:
+            self._transport.close()
+            self._deadline.set(self._loop.time() + LINGER_S)
+
+    def _schedule(self) -> None:
+        """Set the deadline of the phase, and read on or stop reading."""
+        transport = self._transport
+        if transport is None or self._phase is _Phase.LINGER:
+            return
+        now = self._loop.time()
+        waiting = self._phase is _Phase.BUSY or (self._phase is _Phase.HEAD and self._gate.paused)
+        self._pause_reading(waiting and self._wire.pending_bytes > PIPELINE_BYTES)
+        if waiting:
+            if self._reader.stalled_s(now, transport.get_write_buffer_size()) >= self._timeouts.request_s:
+                self.abort()
+                return
+            self._deadline.set(now + self._watch_interval_s())
+        elif self._phase is _Phase.BODY:
+            self._deadline.set(now + self._timeouts.request_s)
+        elif self._wire.pending_bytes:
+            self._head_since = now if self._head_since is None else self._head_since
+            self._deadline.set(self._head_since + self._timeouts.header_s)
+        elif self._served_before:
+            self._deadline.set(now + self._timeouts.idle_s)
+
+    def _pause_reading(self, pause: bool) -> None:
+        transport = self._transport
+        if pause == self._reading_paused or self._eof or transport is None or transport.is_closing():
+            return
+        self._reading_paused = pause
+        if pause:
+            transport.pause_reading()
+        else:
+            transport.resume_reading()
+
+    def _watch_interval_s(self) -> float:
+        if self._may_be_gone():
+            return PROBE_S if self._probes < QUICK_PROBES else SLOW_PROBE_S
+        return self._timeouts.request_s / 4
+
+    def _may_be_gone(self) -> bool:
+        """Whether the client has closed its side and an interim response may ask whether it still listens."""
+        exchange = self._runner.exchange
+        return (
+            self._eof
+            and exchange is not None
+            and not exchange.started_response
+            and exchange.head.http_version != b"1.0"
+        )
+
+    def _on_deadline(self) -> None:
+        transport = self._transport
+        if transport is None:
+            return
+        now = self._loop.time()
+        unsent = transport.get_write_buffer_size()
+        if self._phase is _Phase.LINGER:
+            if unsent and self._reader.stalled_s(now, unsent) < self._timeouts.request_s:
+                self._deadline.set(now + LINGER_S)
+            else:
+                self.abort()
+        elif self._phase is _Phase.BODY:
+            self._refuse(ProtocolError("the request body stopped arriving", http_status=408))
+        elif self._phase is _Phase.BUSY or self._gate.paused:
+            if self._may_be_gone():
+                self._probes += 1
+                self._write(self._wire.send_continue())
+            self._schedule()
+        elif self._wire.pending_bytes:
+            limit = self._timeouts.header_s
+            self._refuse(ProtocolError(f"expected the whole head within {limit:g} s", http_status=408))
+        elif unsent:
+            self.abort()
+        else:
+            self._close()

@@ -1,0 +1,129 @@
+"""One HTTP request and its answer, as the application behind a listener sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
+
+from only1mcp.wire.http1 import Headers, RequestHead
+
+
+class Application(Protocol):
+    """What a listener serves. Errors of ours that escape are answered as they say, others with 500 and a log entry."""
+
+    def on_head(self, exchange: HttpExchange) -> None:
+        """The head has arrived; a response begun here means that the body is not wanted and `on_request` not called."""
+
+    def on_request(self, exchange: HttpExchange) -> Coroutine[Any, Any, None] | None:
+        """The body is complete. Begin the response before returning None, or return what is run as the one task."""
+
+
+class Channel(Protocol):
+    """What an exchange needs of its connection."""
+
+    def send_response(self, status: int, headers: Headers, body: bytes) -> None: ...
+
+    def send_head(self, status: int, headers: Headers) -> None: ...
+
+    def send_data(self, data: bytes) -> None: ...
+
+    def send_end(self) -> None: ...
+
+    def settle(self) -> None:
+        """The response is complete: finish the exchange as soon as nothing runs for it any more."""
+
+    async def drain_writes(self) -> None: ...
+
+
+class HttpExchange:
+    """One request, from its head to the last byte of its response.
+
+    `on_finish` is called exactly once, when the response is complete and the task has ended, or when the client has
+    gone (`client_gone`), or when the application failed; the exchange is dead afterwards. Until a response is begun
+    `status` is 0. After the client has gone everything sent is dropped.
+    """
+
+    __slots__ = (
+        "_channel",
+        "body",
+        "bytes_out",
+        "client_gone",
+        "finished",
+        "head",
+        "on_finish",
+        "peer",
+        "started",
+        "started_response",
+        "state",
+        "status",
+        "tls",
+    )
+
+    def __init__(self, channel: Channel, head: RequestHead, *, peer: str, tls: bool, started: float) -> None:
+        self._channel = channel
+        self.peer = peer
+        self.tls = tls
+        # The event loop's time at which the head was complete.
+        self.started = started
+        self.head = head
+        self.body = b""
+
+        # The application's own.
+        self.state: Any = None
+        self.on_finish: Callable[[HttpExchange], None] | None = None
+
+        self.status = 0
+        # Octets of the response body, without their framing.
+        self.bytes_out = 0
+        self.started_response = False
+        # The response is complete.
+        self.finished = False
+        self.client_gone = False
+
+    def __repr__(self) -> str:
+        stage = "finished" if self.finished else "answering" if self.started_response else "open"
+        return f"<HttpExchange {self.head.method!r} {self.head.target!r} {stage} status={self.status}>"
+
+    def respond(self, status: int, headers: Headers, body: bytes = b"") -> None:
+        """Send the whole response. The connection adds Content-Length, Date and, where it must, Connection.
+
+        Raise ValueError for header fields that must not be sent, RuntimeError when a response has begun.
+        """
+        self._expect(started=False)
+        self._channel.send_response(status, headers, body)
+        self.status = status
+        self.started_response = self.finished = True
+        self._count(body)
+        self._channel.settle()
+
+    def start_stream(self, status: int, headers: Headers) -> None:
+        """Send the head of a response whose body follows by `write`, up to `end_stream`. Raises like `respond`."""
+        self._expect(started=False)
+        self._channel.send_head(status, headers)
+        self.status = status
+        self.started_response = True
+
+    def write(self, data: bytes) -> None:
+        """Send a part of the body; never blocks, so `drain` after it where much is written."""
+        self._expect(started=True)
+        self._channel.send_data(data)
+        self._count(data)
+
+    async def drain(self) -> None:
+        """Wait while the client reads more slowly than we write."""
+        await self._channel.drain_writes()
+
+    def end_stream(self) -> None:
+        """The body is complete."""
+        self._expect(started=True)
+        self._channel.send_end()
+        self.finished = True
+        self._channel.settle()
+
+    def _expect(self, *, started: bool) -> None:
+        if self.started_response != started or self.finished:
+            raise RuntimeError(f"expected {'a begun' if started else 'no'} response, got {self!r}")
+
+    def _count(self, data: bytes) -> None:
+        if self.head.method != b"HEAD":
+            self.bytes_out += len(data)

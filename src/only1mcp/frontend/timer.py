@@ -1,0 +1,51 @@
+"""One deadline that moves often and expires rarely, for the price of almost no timer handles."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+# Timers may fire this much early: event loops count in milliseconds.
+RESOLUTION_S: Final = 0.002
+
+
+class Deadline:
+    """Calls `on_expiry` once when the time last set has come.
+
+    A later time only moves a number: the handle at hand fires at the old time and is armed again for the new one.
+    """
+
+    __slots__ = ("_handle", "_loop", "_on_expiry", "_when")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, on_expiry: Callable[[], None]) -> None:
+        self._loop = loop
+        self._on_expiry = on_expiry
+        self._handle: asyncio.TimerHandle | None = None
+        self._when: float | None = None
+
+    def set(self, when: float) -> None:
+        """Expire at `when`, in the event loop's time, instead of at the time set before."""
+        self._when = when
+        if self._handle is not None:
+            if when >= self._handle.when():
+                return
+            self._handle.cancel()
+        self._handle = self._loop.call_at(when, self._fire)
+
+    def cancel(self) -> None:
+        """Never expire, unless set again."""
+        self._when = None
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+    def _fire(self) -> None:
+        self._handle = None
+        when = self._when
+        assert when is not None
+        if self._loop.time() + RESOLUTION_S < when:
+            self._handle = self._loop.call_at(when, self._fire)
+            return
+        self._when = None
+        self._on_expiry()
