@@ -97,7 +97,7 @@ class Worker:
                 timeouts=timeouts,
             )
             await self.scraper.start()
-        await self.registry.start(SETTLE_S)
+        await asyncio.gather(self.registry.start(SETTLE_S), asyncio.to_thread(self.metrics.prepare))
         self._refresh()
         collisions = self.pipeline.snapshot.catalog.collisions
         if proxy.naming == "bare" and collisions:
