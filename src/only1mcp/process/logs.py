@@ -1,0 +1,219 @@
+"""Sets up logging as `logging` in the configuration says: one event with fields a line, to standard output and files.
+
+Modules log with the standard library: `log.info("backend.up", extra={"fields": {"backend": "files"}})`. The caller only
+formats the line; a thread for each output writes it, so that a full disk or a reader that stopped reading never holds
+up the event loop. What cannot be written is dropped and counted, with one warning on standard error.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from pathlib import Path
+from typing import IO, Any
+
+import orjson
+
+from only1mcp.config.schema import Logging, Output
+from only1mcp.errors import ConfigError
+from only1mcp.process.logsink import FileTarget, Sink, StreamTarget, Target
+
+ACCESS = "only1mcp.access"
+_ROOTS = ("only1mcp", "asyncio")
+_OWN_FIELDS = frozenset({"ts", "level", "logger", "event", "exception"})
+
+
+def configure(config: Logging, *, console: IO[str] | None = None) -> None:
+    """Install the outputs and remove those of an earlier call.
+
+    `console` takes the place of standard output (which is the protocol's own channel for `only1mcp stdio`). Raise
+    `ConfigError` for files that cannot be opened; the outputs of before then stay.
+    """
+    targets, problems = _open(config, console)
+    if problems:
+        for _, target in targets:
+            target.close()
+        raise ConfigError(problems)
+    shutdown()
+    # Costly parts of a record that no format shows (logging HOWTO, "Optimization").
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+
+    level = logging.WARNING if config.level == "warn" else logging.getLevelName(config.level.upper())
+    formatter = JSONFormatter() if config.format == "json" else TextFormatter()
+    access = logging.getLogger(ACCESS)
+    # Without an output of its own nothing formats access lines at all.
+    access.setLevel(logging.CRITICAL + 1)
+    access.propagate = False
+    for output, target in targets:
+        handler = _Handler(Sink(target, notice=formatter.dropped))
+        handler.setFormatter(formatter)
+        if output.type == "access":
+            access.setLevel(logging.INFO)
+            access.addHandler(handler)
+            continue
+        for name in _ROOTS:
+            logging.getLogger(name).addHandler(handler)
+    logging.getLogger("only1mcp").setLevel(level)
+    logging.getLogger("asyncio").setLevel(max(level, logging.WARNING))
+
+
+def shutdown() -> None:
+    """Write out what is pending and remove every output; may be repeated."""
+    handlers: set[_Handler] = set()
+    for name in (*_ROOTS, ACCESS):
+        logger = logging.getLogger(name)
+        for handler in [one for one in logger.handlers if isinstance(one, _Handler)]:
+            logger.removeHandler(handler)
+            handlers.add(handler)
+    for handler in handlers:
+        handler.close()
+
+
+def flush() -> None:
+    """Wait until what was logged so far is written or dropped."""
+    for name in ("only1mcp", ACCESS):
+        for handler in logging.getLogger(name).handlers:
+            if isinstance(handler, _Handler):
+                handler.flush()
+
+
+class _LineFormatter(logging.Formatter):
+    """What both formats share: time, name of the level, fields."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._second = -1
+        self._prefix = ""
+
+    def _time(self, created: float) -> str:
+        second = int(created)
+        if second != self._second:
+            self._prefix = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+            self._second = second
+        return f"{self._prefix}.{int((created - second) * 1000):03d}Z"
+
+    def _parts(self, record: logging.LogRecord) -> dict[str, Any]:
+        parts: dict[str, Any] = {
+            "ts": self._time(record.created),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "event": _message(record),
+        }
+        fields = getattr(record, "fields", None)
+        if isinstance(fields, dict):
+            for name, value in fields.items():
+                parts[f"{name}_" if name in _OWN_FIELDS else str(name)] = value
+        if record.exc_info and record.exc_info[0] is not None:
+            parts["exception"] = self.formatException(record.exc_info)
+        return parts
+
+    def dropped(self, count: int) -> bytes:
+        """Return the line that tells of lines lost before it."""
+        record = logging.makeLogRecord({"name": "only1mcp.process", "levelno": logging.WARNING, "levelname": "WARNING"})
+        record.msg, record.fields = "log.dropped", {"lines": count}
+        return self.format(record).encode() + b"\n"
+
+
+class JSONFormatter(_LineFormatter):
+    """One JSON object a line: ts, level, logger, event, the fields, and exception where there is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        parts = self._parts(record)
+        try:
+            return orjson.dumps(parts, default=_plain, option=orjson.OPT_NON_STR_KEYS).decode()
+        except TypeError:
+            # Integers beyond 64 bits, lone surrogates, deep or circular values: they are shown, not encoded.
+            return orjson.dumps({_clean(name): _encodable(value) for name, value in parts.items()}).decode()
+
+
+class TextFormatter(_LineFormatter):
+    """Time, level, logger, event and name=value pairs for people.
+
+    Nothing that a client or backend sent can begin a line of its own or reach the terminal as a control sequence.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        parts = self._parts(record)
+        exception = parts.pop("exception", None)
+        head = [parts.pop("ts"), f"{parts.pop('level'):<7}", _clean(parts.pop("logger")), _clean(parts.pop("event"))]
+        line = " ".join([*head, *(f"{_clean(name)}={_quoted(value)}" for name, value in parts.items())])
+        if exception is None:
+            return line
+        return "\n    | ".join([line, *map(_clean, exception.split("\n"))])
+
+
+class _Handler(logging.Handler):
+    """Formats in the caller's thread and hands the line over."""
+
+    def __init__(self, sink: Sink) -> None:
+        super().__init__()
+        self._sink = sink
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self.format(record).encode("utf-8", "backslashreplace")
+        except Exception:  # noqa: BLE001  a field's own __str__ may do anything; logging must not break the caller
+            self._sink.drop()
+            return
+        self._sink.put(line + b"\n")
+
+    def flush(self) -> None:
+        self._sink.flush()
+
+    def close(self) -> None:
+        self._sink.close()
+        super().close()
+
+
+def _open(config: Logging, console: IO[str] | None) -> tuple[list[tuple[Output, Target]], list[str]]:
+    targets: list[tuple[Output, Target]] = []
+    problems: list[str] = []
+    for index, output in enumerate(config.outputs):
+        if output.path is None:
+            targets.append((output, StreamTarget(console if console is not None else sys.stdout)))
+            continue
+        path = Path(output.path)
+        try:
+            targets.append((output, FileTarget(path, output.max_size_mb << 20, output.max_backups)))
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            if isinstance(error, FileNotFoundError):
+                reason = f"the directory {path.parent} does not exist, create it writable for this user"
+            problems.append(f"logging.outputs[{index}].path: {path} cannot be opened: {reason}")
+    return targets, problems
+
+
+def _message(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except (TypeError, ValueError, KeyError):
+        # The arguments do not fit the format: the format alone still says what happened.
+        return str(record.msg)
+
+
+def _encodable(value: object) -> object:
+    try:
+        orjson.dumps(value)
+    except TypeError:
+        return _clean(value)
+    return value
+
+
+def _plain(value: object) -> str:
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, (bytes, bytearray)) else str(value)
+
+
+def _clean(value: object) -> str:
+    """Return text without control characters, line separators, direction marks and surrogates: escaped instead."""
+    text = _plain(value)
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def _quoted(value: object) -> str:
+    text = _plain(value)
+    if text and text.isprintable() and not any(char in text for char in ' "=\\'):
+        return text
+    return '"' + _clean(text.replace("\\", "\\\\").replace('"', '\\"')) + '"'
