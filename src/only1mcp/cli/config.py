@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import NoReturn
 
 import click
-import orjson
 import yaml
 
 from only1mcp.cli import BAD_CONFIGURATION, FAILURE
+from only1mcp.cli.output import print_json
 from only1mcp.config.load import Loaded, load
 from only1mcp.config.show import example, json_schema, redacted
 from only1mcp.errors import ConfigError
@@ -34,11 +34,11 @@ def validate(config_path: Path | None, file: Path | None, as_json: bool) -> None
         loaded = load(config_path or file, os.environ, {})
     except ConfigError as error:
         if as_json:
-            _print_json({"ok": False, "problems": error.problems})
+            print_json({"ok": False, "problems": error.problems})
             sys.exit(BAD_CONFIGURATION)
         fail(error)
     if as_json:
-        _print_json(
+        print_json(
             {
                 "ok": True,
                 "source": str(loaded.source),
@@ -90,7 +90,7 @@ def show(config_path: Path | None, as_json: bool) -> None:
         fail(error)
     values = redacted(loaded.config, loaded.from_env)
     if as_json:
-        _print_json(values)
+        print_json(values)
         return
     click.echo(f"# {_summary(loaded)}")
     click.echo(yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120), nl=False)
@@ -99,7 +99,7 @@ def show(config_path: Path | None, as_json: bool) -> None:
 @config.command()
 def schema() -> None:
     """Print the JSON Schema of a configuration file, for editors and pipelines."""
-    _print_json(json_schema())
+    print_json(json_schema())
 
 
 def fail(error: ConfigError) -> NoReturn:
@@ -113,7 +113,3 @@ def _summary(loaded: Loaded) -> str:
     servers = len(loaded.config.servers)
     profile = f", profile {loaded.profile}" if loaded.profile else ""
     return f"{loaded.source}{profile}, {servers} server{'' if servers == 1 else 's'}"
-
-
-def _print_json(value: object) -> None:
-    click.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())

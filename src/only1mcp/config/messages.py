@@ -22,7 +22,7 @@ _WORDING = {
     r"^[Hh][Tt][Tt][Pp][Ss]?://[^\s]+$": "an http:// or https:// URL",
     r"^[A-Za-z0-9_.:%-]+$": "an IP address or host name",
     r"^[A-Za-z0-9_.-]{1,64}$": "a tool name: 1 to 64 letters, digits, '_', '-' or '.'",
-    r"^[^\s/@?#]+$": "a host, or host:port, without scheme and path",
+    r"^[^\s/@?#*]+$": "a host, or host:port, without scheme and path",
     r"^[A-Za-z][A-Za-z0-9+.-]*://[^\s/@?#]+$": "an origin such as https://app.example.com, without a path",
     r"^[0-9A-Fa-f]{64}$": "a SHA-256 as 64 hexadecimal digits",
     r"^(redis|rediss|unix)://\S+$": "a redis://, rediss:// or unix:// URL",

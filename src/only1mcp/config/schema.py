@@ -140,7 +140,7 @@ class Proxy(Struct, frozen=True, forbid_unknown_fields=True):
     path: UrlPath = "/mcp"
     workers: Annotated[int, Meta(ge=1, le=1024)] | Literal["auto"] = 1
     naming: Literal["auto", "prefixed", "bare"] = "auto"
-    allowed_hosts: tuple[Annotated[str, Meta(pattern=r"^[^\s/@?#]+$")], ...] = ()
+    allowed_hosts: tuple[Annotated[str, Meta(pattern=r"^[^\s/@?#*]+$")], ...] = ()
     allowed_origins: tuple[Annotated[str, Meta(pattern=r"^[A-Za-z][A-Za-z0-9+.-]*://[^\s/@?#]+$")], ...] = ()
     tls: TLS = TLS()
     limits: Limits = Limits()
