@@ -53,7 +53,7 @@ test-quick: $(DEV) ## Run the tests that are not marked slow
 lint: $(DEV) ## ruff, cython-lint, mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/cython-lint src/only1mcp/_fast
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/cython-lint src/only1mcp/_fast
 	$(BIN)/mypy
 
 format: $(DEV) ## Format the code

@@ -33,7 +33,7 @@ class BuildExtensions(build_ext):
         if self.compiler.compiler_type == "msvc":
             flags = ["/Od", "/Zi"] if DEBUG else ["/O2"]
         else:
-            flags = ["-Wall", "-Wextra", *(["-O0", "-g3"] if DEBUG else ["-O2"])]
+            flags = ["-Wall", "-Wextra", *(["-O0", "-g3"] if DEBUG else ["-O2", "-g0"])]
             flags += [f"-fsanitize={SANITIZE}", "-fno-omit-frame-pointer"] if SANITIZE else []
         for extension in self.extensions:
             extension.extra_compile_args += flags

@@ -292,7 +292,7 @@ class LRU:
     """
 
     # What an entry costs beside its key and value: object headers, links and its share of the table, rounded up.
-    ENTRY_OVERHEAD: Final = 256
+    ENTRY_OVERHEAD: Final = 320
     _FOREVER: Final = 2**63 - 1
 
     def __init__(self, limit_bytes: int) -> None:
