@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -200,6 +202,29 @@ def test_memory_is_that_of_this_process() -> None:
     assert after is not None
     assert after - before > 24 << 20
     del block
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows tells neither")
+def test_without_proc_memory_is_the_peak(tmp_path: Path) -> None:
+    now = resident_bytes()
+    garbled = tmp_path / "statm"
+    garbled.write_bytes(b"many pages\n")
+    for statm in (tmp_path / "absent", garbled):
+        peak = resident_bytes(statm)
+        assert peak is not None
+        assert now is not None
+        assert now - (1 << 20) <= peak < 100 * now
+
+
+def test_rendering_in_a_thread_bears_backends_that_come_meanwhile() -> None:
+    metrics = Metrics()
+    with ThreadPoolExecutor(1) as pool:
+        for i in range(20):
+            rendering = pool.submit(metrics.render)
+            for j in range(30):
+                metrics.backend_answered(f"b{i}-{j}", 0.1)
+            assert b"only1mcp_build_info" in rendering.result(30)[1]
+    assert sum(v for (name, _), v in read(metrics).items() if name == "only1mcp_backend_requests_total") == 600
 
 
 def test_the_format_is_what_the_scraper_accepts() -> None:
