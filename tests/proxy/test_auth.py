@@ -331,6 +331,10 @@ class TestJWT:
             assert authenticator.authenticate(bearer(good)).kind == "jwt"
             assert authenticator.authenticate(bearer(b"k")).kind == "key"
 
+    def test_tokens_cannot_be_checked_without_a_secret(self, clock: Clock) -> None:
+        with pytest.raises(ValueError, match="secret"):
+            Authenticator(Auth(jwt=JWT()), clock=clock)
+
 
 class TestMemory:
     def test_a_remembered_token_still_expires(self, clock: Clock) -> None:
