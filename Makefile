@@ -8,6 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYX := $(wildcard src/only1mcp/_fast/*.pyx src/only1mcp/_fast/*.pxd)
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 
 # Stamps: what a target needs is rebuilt when, and only when, one of its sources is newer.
 TOOLS := $(VENV)/.stamp-tools
@@ -65,6 +66,7 @@ coverage: $(DEV) ## Run every test and report coverage by branch
 
 bench: $(DEV) ## Run the benchmarks
 	$(BIN)/python -m pytest benches/micro --benchmark-enable --benchmark-group-by=group --benchmark-columns=median,iqr,rounds
+	$(BIN)/python -m benches.loopback $(BENCH_ARGS)
 
 conformance: $(DEV) ## Run the official conformance suite and record the result in docs/
 	$(BIN)/python -m scripts.conformance
