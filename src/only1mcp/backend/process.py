@@ -24,6 +24,8 @@ TERM_GRACE_S: Final = 3.0
 # A process in uninterruptible sleep outlives even SIGKILL: stopping it must end all the same.
 KILL_GRACE_S: Final = 2.0
 GROUP_POLL_S: Final = 0.02
+# Looking for zombies reads all of /proc: some milliseconds, not to be spent at every poll.
+ZOMBIE_POLLS: Final = 10
 # A Linux pipe holds this much. One read per turn of the loop, so that a talkative child starves nobody.
 READ_BYTES: Final = 65536
 # A dead child's pipes hold a pipe's worth; more comes only from descendants that still write, and is not waited for.
@@ -283,18 +285,17 @@ class Child:
 
     async def _clear_group(self) -> None:
         """End the descendants that outlived the leader. A group that is never empty keeps its number from reuse."""
-        killed = False
-        deadline = self._loop.time() + TERM_GRACE_S
+        polls = 0
         try:
-            while self._group_exists():
-                if self._loop.time() >= deadline:
-                    if killed:
-                        log.error("child.unkillable", extra={"fields": {"group": self.pid}})
-                        break
-                    killed = True
-                    self._signal_group(signal.SIGKILL)
-                    deadline += KILL_GRACE_S
-                await asyncio.sleep(GROUP_POLL_S)
+            for seconds, number in ((TERM_GRACE_S, signal.SIGKILL), (KILL_GRACE_S, None)):
+                deadline = self._loop.time() + seconds
+                while self._group_exists() and self._loop.time() < deadline:
+                    polls += 1
+                    if polls % ZOMBIE_POLLS == 0 and not _has_living_member(self.pid):
+                        return
+                    await asyncio.sleep(GROUP_POLL_S)
+                if number is not None:
+                    self._signal_group(number)
         except asyncio.CancelledError:
             self._signal_group(signal.SIGKILL)
             raise
@@ -302,6 +303,10 @@ class Child:
             self._guard.unregister(self.pid)
 
     def _group_exists(self) -> bool:
+        # Descendants are ours to reap only where we are the init of a container.
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-self.pid, os.WNOHANG)[0]:
+                pass
         try:
             os.killpg(self.pid, 0)
         except ProcessLookupError:
@@ -313,6 +318,21 @@ class Child:
     def _signal_group(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, number)
+
+
+def _has_living_member(group: int) -> bool:
+    """Return False when all that is left of a group are zombies that a lazy init has not reaped; True in doubt."""
+    try:
+        names = [name for name in os.listdir("/proc") if name.isdigit()]
+    except OSError:
+        return True
+    for name in names:
+        with contextlib.suppress(OSError, ValueError), open(f"/proc/{name}/stat", "rb") as file:
+            # proc(5): pid (name) state ppid pgrp; the name may hold anything.
+            state, _, member_of = file.read().rpartition(b")")[2].split()[:3]
+            if int(member_of) == group and state not in b"ZX":
+                return True
+    return not names
 
 
 def _signal_name(number: int) -> str:

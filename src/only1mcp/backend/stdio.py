@@ -139,6 +139,9 @@ class StdioTransport(Transport):
         self._running()
         self._post(Line(_on_one_line(message)))
 
+    async def listen(self) -> None:
+        """Return at once: what a child says unasked arrives on its one output."""
+
     async def aclose(self) -> None:
         if self._stopping is None:
             if self._child is None:
