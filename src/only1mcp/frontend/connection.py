@@ -173,6 +173,10 @@ class Connection(asyncio.Protocol):
     def send_end(self) -> None:
         self._write(self._wire.send_end())
 
+    @property
+    def unsent_bytes(self) -> int:
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+
     async def drain_writes(self) -> None:
         await self._gate.wait()
 

@@ -34,6 +34,10 @@ class Channel(Protocol):
 
     async def drain_writes(self) -> None: ...
 
+    @property
+    def unsent_bytes(self) -> int:
+        """What has been written and the client has not taken yet."""
+
 
 class HttpExchange:
     """One request, from its head to the last byte of its response.
@@ -108,6 +112,11 @@ class HttpExchange:
         self._expect(started=True)
         self._channel.send_data(data)
         self._count(data)
+
+    @property
+    def waiting_bytes(self) -> int:
+        """How much waits in our memory because the client reads slowly."""
+        return self._channel.unsent_bytes
 
     async def drain(self) -> None:
         """Wait while the client reads more slowly than we write."""

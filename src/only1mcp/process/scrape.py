@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from only1mcp.errors import Only1MCPError, error_message
-from only1mcp.frontend.connection import HttpExchange
+from only1mcp.frontend.http_exchange import HttpExchange
 from only1mcp.frontend.origin import OriginPolicy
 from only1mcp.metrics import Metrics
 

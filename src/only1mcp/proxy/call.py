@@ -26,10 +26,11 @@ MAX_ATTEMPTS = 3
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a backend said, in its own era."""
+    """What a backend said, in its own era; `server_info` is the backend's, as JSON."""
 
     message: Envelope
-    peer: Peer
+    era: Era
+    server_info: bytes
 
 
 async def perform(exchange: Exchange, target: Target, metrics: Metrics, request_s: float) -> Answer:
@@ -65,7 +66,7 @@ async def perform(exchange: Exchange, target: Target, metrics: Metrics, request_
             metrics.backend_failed(endpoint.id, loop.time() - began)
             raise
         metrics.backend_answered(endpoint.id, loop.time() - began)
-        return Answer(answer, peer)
+        return Answer(answer, peer.era, orjson.dumps(peer.server_info))
     if last is not None:
         raise last
     raise BackendUnavailable(
@@ -116,8 +117,8 @@ def to_client(exchange: Exchange, target: Target, method: str, answer: Answer) -
         method=method,
         uri=target.original,
         client=exchange.era,
-        backend=answer.peer.era,
-        server_info=orjson.dumps(answer.peer.server_info),
+        backend=answer.era,
+        server_info=answer.server_info,
     )
     catalog = exchange.snapshot.catalog
     if catalog.rewrites_uris and b'"uri"' in body:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from only1mcp._fast import Envelope
 from only1mcp.config.schema import Config
 from only1mcp.errors import NotAuthenticated, Only1MCPError, Overloaded, RateLimited, error_message
-from only1mcp.frontend.connection import HttpExchange
+from only1mcp.frontend.http_exchange import HttpExchange
 from only1mcp.frontend.session import Session
 from only1mcp.proxy.auth import Principal
 from only1mcp.proxy.catalog import Catalog

@@ -23,7 +23,7 @@ from only1mcp.errors import (
     RateLimited,
     RequestRefused,
 )
-from only1mcp.frontend.connection import HttpExchange
+from only1mcp.frontend.http_exchange import HttpExchange
 from only1mcp.frontend.media import check_media_types
 from only1mcp.frontend.origin import OriginPolicy
 from only1mcp.frontend.session import SessionSealer
@@ -31,7 +31,7 @@ from only1mcp.metrics import Metrics
 from only1mcp.proxy import local
 from only1mcp.proxy.auth import Authenticator
 from only1mcp.proxy.cache import ResponseCache
-from only1mcp.proxy.call import perform, to_client
+from only1mcp.proxy.call import Answer, perform, to_client
 from only1mcp.proxy.exchange import Exchange, Snapshot
 from only1mcp.proxy.ratelimit import RateLimiter
 from only1mcp.proxy.readiness import health_body, ready_body
@@ -287,29 +287,35 @@ class Pipeline:
         if mcp.CAPABILITY_OF.get(method) not in catalog.capabilities:
             raise RequestRefused(f"the method {method!r:.80} is not served", code=METHOD_NOT_FOUND, http_status=404)
         target = find_target(exchange, message, method)
-        if self._answer_from_cache(exchange, target, method):
+        key = self._cache_key(exchange, target, method)
+        if key is not None and self._answer_from_cache(exchange, target, method, key):
             return None
         if self._in_flight >= exchange.snapshot.config.proxy.limits.max_in_flight:
             raise Overloaded("too many requests in flight", data={"hint": "retry after a moment"})
-        return self._forward(exchange, target, method)
+        return self._forward(exchange, target, method, key)
 
-    def _answer_from_cache(self, exchange: Exchange, target: Target, method: str) -> bool:
-        assert exchange.principal is not None
-        if self._cache is None or method != "resources/read":
+    def _cache_key(self, exchange: Exchange, target: Target, method: str) -> bytes | None:
+        message, principal = exchange.message, exchange.principal
+        if self._cache is None or method not in mcp.CACHEABLE or message is None or message.params is None:
+            return None
+        assert principal is not None
+        return self._cache.key(principal.id, target.group.id, method, message.data[slice(*message.params)])
+
+    def _answer_from_cache(self, exchange: Exchange, target: Target, method: str, key: bytes) -> bool:
+        assert self._cache is not None
+        result = self._cache.lookup(key, _now_ms())
+        if result is None:
             return False
-        found = self._cache.lookup_answer(exchange.principal.id, target, exchange.message, exchange.http.started)
-        if found is None:
-            return False
-        status, body = to_client(exchange, target, method, found)
-        exchange.reply(status, body)
+        # Only the stateless era has hints that let a result be kept.
+        answer = Answer(scan(jsonrpc.result(exchange.id, result)), Era.STATELESS, b"{}")
+        exchange.reply(*to_client(exchange, target, method, answer))
         return True
 
     # A backend answers.
 
-    async def _forward(self, exchange: Exchange, target: Target, method: str) -> None:
+    async def _forward(self, exchange: Exchange, target: Target, method: str, key: bytes | None) -> None:
         task = asyncio.current_task()
         assert task is not None
-        assert exchange.principal is not None
         running = _Cancellable(task)
         ticket = None if exchange.session is None else (exchange.session.id, exchange.id)
         if ticket is not None:
@@ -319,8 +325,8 @@ class Pipeline:
             request_s = exchange.snapshot.config.proxy.timeouts.request_s
             answer = await perform(exchange, target, self._metrics, request_s)
             status, body = to_client(exchange, target, method, answer)
-            if self._cache is not None and method == "resources/read":
-                self._cache.store_answer(exchange.principal.id, target, exchange.message, answer)
+            if self._cache is not None and key is not None and answer.era is Era.STATELESS and answer.message.result:
+                self._cache.store(key, answer.message.data[slice(*answer.message.result)], _now_ms())
             exchange.reply(status, body)
         except Only1MCPError as error:
             exchange.refuse(error)
@@ -343,6 +349,10 @@ class Pipeline:
             self._metrics.error(exchange.error.source)
         if access_log.isEnabledFor(logging.INFO):
             access_log.info("request", extra={"fields": _access_fields(exchange, duration_s)})
+
+
+def _now_ms() -> int:
+    return int(asyncio.get_running_loop().time() * 1000)
 
 
 def _access_fields(exchange: Exchange, duration_s: float) -> dict[str, Any]:
