@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -21,7 +22,7 @@ class ScrapeApplication:
         self._sample = sample
 
     def on_head(self, exchange: HttpExchange) -> None:
-        """Answer at once; a scrape has no body."""
+        """Refuse what is no scrape."""
         head = exchange.head
         try:
             self._origin.check(head)
@@ -32,11 +33,13 @@ class ScrapeApplication:
             exchange.respond(404, [])
         elif head.method not in (b"GET", b"HEAD"):
             exchange.respond(405, [(b"allow", b"GET, HEAD")])
-        else:
-            self._sample()
-            content_type, body = self._metrics.render((head.get(b"accept") or b"").decode("latin-1"))
-            exchange.respond(200, [(b"content-type", content_type.encode())], body)
 
-    def on_request(self, exchange: HttpExchange) -> Coroutine[Any, Any, None] | None:
-        """Never reached with work to do: `on_head` answers everything."""
-        return None
+    def on_request(self, exchange: HttpExchange) -> Coroutine[Any, Any, None]:
+        """Render beside the event loop: hundreds of backends take longer than a request may wait."""
+        return self._answer(exchange)
+
+    async def _answer(self, exchange: HttpExchange) -> None:
+        self._sample()
+        accept = (exchange.head.get(b"accept") or b"").decode("latin-1")
+        content_type, body = await asyncio.to_thread(self._metrics.render, accept)
+        exchange.respond(200, [(b"content-type", content_type.encode())], body)

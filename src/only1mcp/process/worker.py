@@ -129,6 +129,9 @@ class Worker:
         if len(inventories) != len(self._inventories) or any(
             new is not old for new, old in zip(inventories, self._inventories, strict=True)
         ):
+            for group, old in zip(self.groups, self._inventories or inventories, strict=True):
+                if self.cache is not None and old is not self.groups[group].inventory:
+                    self.cache.invalidate_group(group)
             self._inventories = inventories
             self.pipeline.snapshot = self._snapshot()
 

@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -18,6 +18,7 @@ import orjson
 
 from only1mcp.config.schema import JWT, Auth
 from only1mcp.errors import NotAllowed, NotAuthenticated
+from only1mcp.proxy.names import Patterns
 
 if TYPE_CHECKING:
     from jwt.api_jws import PyJWS
@@ -42,20 +43,6 @@ _INVALID: Final = _REALM + b', error="invalid_token"'
 _SCOPE_TOKEN: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
 
 
-class _Patterns:
-    """Tool names with `*` for any run of characters, matched in linear time: no input makes it backtrack."""
-
-    __slots__ = ("_exact", "_split")
-
-    def __init__(self, patterns: Iterable[str]) -> None:
-        patterns = list(patterns)
-        self._exact = frozenset(pattern for pattern in patterns if "*" not in pattern)
-        self._split = [pattern.split("*") for pattern in patterns if "*" in pattern]
-
-    def match(self, name: str) -> bool:
-        return name in self._exact or any(_matches(parts, name) for parts in self._split)
-
-
 @dataclass(frozen=True, slots=True)
 class Principal:
     """Who a request is made for. Sessions, caches and rate limits are keyed by `id`; `name` is for people.
@@ -68,10 +55,10 @@ class Principal:
     kind: Literal["anonymous", "key", "jwt"]
     scopes: frozenset[str] = frozenset()
     tools: tuple[str, ...] | None = None
-    _patterns: _Patterns | None = field(init=False, repr=False, compare=False)
+    _patterns: Patterns | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_patterns", None if self.tools is None else _Patterns(self.tools))
+        object.__setattr__(self, "_patterns", None if self.tools is None else Patterns(self.tools))
 
     def may_call(self, tool_name: str) -> bool:
         """Return whether this principal may call, and see, the tool."""
@@ -254,18 +241,3 @@ def _strings(value: Any, *, whole: bool = False) -> frozenset[str]:
     if isinstance(value, str):
         return frozenset([value] if whole else value.split(" ")) - {""}
     return frozenset(item for item in value if isinstance(item, str)) if isinstance(value, list) else frozenset()
-
-
-def _matches(parts: list[str], name: str) -> bool:
-    """Match a pattern split at its stars: first and last part at the ends, the others leftmost in between."""
-    first, *middle, last = parts
-    end = len(name) - len(last)
-    if end < len(first) or not name.startswith(first) or not name.endswith(last):
-        return False
-    position = len(first)
-    for part in middle:
-        found = name.find(part, position, end)
-        if found < 0:
-            return False
-        position = found + len(part)
-    return True

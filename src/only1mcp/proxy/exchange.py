@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from only1mcp._fast import Envelope
 from only1mcp.config.schema import Config
-from only1mcp.errors import NotAuthenticated, Only1MCPError, Overloaded, RateLimited, error_message
+from only1mcp.errors import NotAllowed, NotAuthenticated, Only1MCPError, Overloaded, RateLimited, error_message
 from only1mcp.frontend.http_exchange import HttpExchange
 from only1mcp.frontend.session import Session
 from only1mcp.proxy.auth import Principal
@@ -108,7 +108,7 @@ class Exchange:
             headers.append((b"retry-after", b"%d" % max(1, -int(-error.retry_after_s // 1))))
         elif isinstance(error, Overloaded):
             headers.append((b"retry-after", b"1"))
-        elif isinstance(error, NotAuthenticated):
-            headers.append((b"www-authenticate", getattr(error, "challenge", b'Bearer realm="only1mcp"')))
+        elif isinstance(error, NotAuthenticated | NotAllowed) and error.challenge is not None:
+            headers.append((b"www-authenticate", error.challenge))
         id = self.message.id if self.message is not None else None
         self.reply(error.http_status, error_message(error, id), headers)

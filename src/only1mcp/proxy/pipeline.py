@@ -33,7 +33,7 @@ from only1mcp.proxy.auth import Authenticator
 from only1mcp.proxy.cache import ResponseCache
 from only1mcp.proxy.call import Answer, perform, to_client
 from only1mcp.proxy.exchange import Exchange, Snapshot
-from only1mcp.proxy.ratelimit import RateLimiter
+from only1mcp.proxy.ratelimit import RateLimiter, address_key
 from only1mcp.proxy.readiness import health_body, ready_body
 from only1mcp.proxy.route import Target, find_target
 from only1mcp.wire import classify, jsonrpc, mcp
@@ -205,7 +205,7 @@ class Pipeline:
         principal = exchange.principal
         assert principal is not None
         if self._limiter is not None:
-            key = principal.id if principal.kind != "anonymous" else exchange.http.peer
+            key = principal.id if principal.kind != "anonymous" else address_key(exchange.http.peer)
             wait = self._limiter.check(key, exchange.http.started)
             if wait > 0:
                 self._metrics.rate_limited()
