@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.e2e import third_party
 from tests.e2e.processes import Proxy, Server, until
-from tests.e2e.wire_client import STATELESS, WireClient
+from tests.e2e.wire_client import STATELESS, RpcError, WireClient
 
 BACKENDS_START_S = 30.0
 
@@ -49,14 +49,22 @@ def sdk_server(sdk: Path, directory: Path, name: str, era: str, *more: str) -> S
 def tool_names(url: str) -> list[str]:
     async def names() -> list[str]:
         async with WireClient(url, STATELESS) as client:
-            return [tool["name"] for tool in await client.all("tools/list")]
+            try:
+                return [tool["name"] for tool in await client.all("tools/list")]
+            except RpcError as error:
+                # No backend is up yet, so the method does not exist yet.
+                assert error.code == -32601, error
+                return []
 
     return asyncio.run(names())
 
 
 def wait_for_tools(proxy: Proxy, *names: str) -> None:
     """Wait until the catalog has all these tools: backends come up one by one, and the proxy waits for none."""
-    until(lambda: set(names) <= set(tool_names(proxy.url)), BACKENDS_START_S, f"the tools {names} (see {proxy.log})")
+    try:
+        until(lambda: set(names) <= set(tool_names(proxy.url)), BACKENDS_START_S, f"the tools {names}")
+    except AssertionError as error:
+        raise AssertionError(f"{error}\n{proxy.output}") from None
 
 
 @dataclass

@@ -92,9 +92,8 @@ async def test_servers_of_the_old_sdk(gateway: Gateway, era: str) -> None:
     async with WireClient(gateway.url, era) as client:
         assert await client.text("old_echo", text="hello") == "hello"
         assert await client.text("oldpipe__old_add", a=1, b=2) == "3"
-        assert (await client.request("resources/read", uri="old://greeting/you"))["contents"][0][
-            "text"
-        ] == "Hello, you!"
+        greeting = await client.request("resources/read", uri="oldpipe://greeting/you")
+    assert greeting["contents"][0]["text"] == "Hello, you!"
 
 
 async def test_qualified_names_reach_the_backend_they_name(gateway: Gateway, era: str) -> None:
@@ -122,15 +121,26 @@ async def test_resources(gateway: Gateway, era: str, name: str) -> None:
     async with WireClient(gateway.url, era) as client:
         uris = [each["uri"] for each in await client.all("resources/list")]
         templates = [each["uriTemplate"] for each in await client.all("resources/templates/list")]
-        note = await client.request("resources/read", uri=f"{name}://note/11")
-        if name != "flow":  # whose template is the twin's as well
-            square = await client.request("resources/read", uri=f"{name}://square/12")
-            assert square["contents"] == [{"uri": f"{name}://square/12", "mimeType": "text/plain", "text": "144"}]
-            assert f"{name}://square/{{n}}" in templates
-    assert {f"{name}://note/{i}" for i in range(12)} <= set(uris)
-    assert note["contents"] == [
-        {"uri": f"{name}://note/11", "mimeType": "text/plain", "text": f"{name}: note number 11"}
-    ]
+        note = await client.request("resources/read", uri=f"{name}://note/10")
+        square = await client.request("resources/read", uri=f"{name}://square/12")
+    assert {f"{name}://note/{i}" for i in range(11)} <= set(uris)
+    assert f"{name}://square/{{n}}" in templates
+    text = f"{name}: note number 10"
+    assert note["contents"] == [{"uri": f"{name}://note/10", "mimeType": "text/plain", "text": text}]
+    assert square["contents"] == [{"uri": f"{name}://square/12", "mimeType": "text/plain", "text": "144"}]
+
+
+async def test_every_listed_resource_is_read_under_the_uri_it_is_listed_with(gateway: Gateway, era: str) -> None:
+    async with WireClient(gateway.url, era) as client:
+        listed = [each["uri"] for each in await client.all("resources/list")]
+        texts = {}
+        for uri in listed:
+            (content,) = (await client.request("resources/read", uri=uri))["contents"]
+            assert content["uri"] == uri
+            texts[uri] = content.get("text")
+    assert len(texts) == len(listed)
+    # Four servers offer one and the same URI: each copy is there, and answers from its own server.
+    assert {f"about {name}" for name in (*SDK_BACKENDS, "twin")} <= set(texts.values())
 
 
 async def test_resources_of_the_npm_servers(gateway: Gateway, era: str) -> None:
