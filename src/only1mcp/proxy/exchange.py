@@ -101,7 +101,11 @@ class Exchange:
         http.write(sse.encode(message))
 
     def refuse(self, error: Only1MCPError) -> None:
-        """Answer with a JSON-RPC error and the HTTP status that belongs to it."""
+        """Answer with a JSON-RPC error and the HTTP status that belongs to it.
+
+        Inside a session of the handshake era the status is 200: clients of that era take any other for the end of the
+        session, or of the connection, and would lose every other call with it.
+        """
         self.error = error
         headers: Headers = []
         if isinstance(error, RateLimited):
@@ -111,4 +115,4 @@ class Exchange:
         elif isinstance(error, NotAuthenticated | NotAllowed) and error.challenge is not None:
             headers.append((b"www-authenticate", error.challenge))
         id = self.message.id if self.message is not None else None
-        self.reply(error.http_status, error_message(error, id), headers)
+        self.reply(200 if self.session is not None else error.http_status, error_message(error, id), headers)
