@@ -167,4 +167,9 @@ def error_message(error: Only1MCPError, id: bytes | None = None) -> bytes:
         body["data"] = error.data
     id = id if id is not None else getattr(error, "id", None)
     prefix = b'{"jsonrpc":"2.0",' if id is None else b'{"jsonrpc":"2.0","id":' + id + b","
-    return prefix + b'"error":' + orjson.dumps(body, default=str) + b"}"
+    try:
+        text = orjson.dumps(body, default=str)
+    except TypeError:
+        # Bytes of the system that are not UTF-8 (file names, the environment) end up in messages as lone surrogates.
+        text = orjson.dumps({"code": error.code, "message": error.message.encode(errors="replace").decode()})
+    return prefix + b'"error":' + text + b"}"
