@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import orjson
 
 from only1mcp._fast import ERROR, Envelope, members
-from only1mcp.errors import INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND, BackendAnswerError
+from only1mcp.errors import INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND, BackendAnswerError, ProtocolError
 from only1mcp.wire import jsonrpc, mcp
 from only1mcp.wire.jsonrpc import Edit, Span
 from only1mcp.wire.mcp import Era
@@ -25,6 +25,8 @@ _HTTP_STATUS = {
     mcp.MISSING_CAPABILITY: 400,
     mcp.UNSUPPORTED_VERSION: 400,
 }
+# How the JSON text of a string or a number begins: the two types of a progress token.
+_TOKEN_STARTS = b'"-0123456789'
 # Outside the handshake era's vocabulary: codes that the stateless revision reserves for its own meanings.
 _STATELESS_CODES = range(-32099, -32019)
 
@@ -99,20 +101,23 @@ def to_client(
 ) -> tuple[int, bytes]:
     """Return HTTP status and body of the answer for a client of era `client`; `server_info` is the backend's, as JSON.
 
-    Raise `BackendAnswerError` for a result that this client's era cannot express.
+    Raise `BackendAnswerError` for a result that this client's era cannot express, or that two readers could read
+    differently.
     """
-    if answer.kind == ERROR:
-        return _error_to_client(answer, id=id, method=method, uri=uri, client=client, backend=backend)
-    if client is backend:
-        return 200, jsonrpc.replace_id(answer, id)
-    assert answer.result is not None
-    start, end = answer.result
-    fields = members(answer.data, start, end)
-    if client is Era.STATELESS:
-        value = _stateless_result(answer.data, answer.result, fields, method, server_info)
-    else:
-        value = _handshake_result(answer.data, answer.result, fields)
-    return 200, jsonrpc.result(id, value)
+    try:
+        if answer.kind == ERROR:
+            return _error_to_client(answer, id=id, method=method, uri=uri, client=client, backend=backend)
+        if client is backend:
+            return 200, jsonrpc.replace_id(answer, id)
+        assert answer.result is not None
+        fields = members(answer.data, *answer.result)
+        if client is Era.STATELESS:
+            value = _stateless_result(answer.data, answer.result, fields, method, server_info)
+        else:
+            value = _handshake_result(answer.data, answer.result, fields)
+        return 200, jsonrpc.result(id, value)
+    except ProtocolError as error:
+        raise BackendAnswerError(f"the backend's answer cannot be used: {error.message}") from error
 
 
 def stateless_result(value: bytes, span: Span, *, method: str, server_info: bytes) -> bytes:
@@ -126,10 +131,14 @@ def http_status(code: int, client: Era) -> int:
 
 
 def _progress_token(data: bytes, meta: Span | None) -> bytes | None:
-    if meta is None or b"progressToken" not in data[meta[0] : meta[1]]:
+    """Return the client's token; what is neither string nor number is none and stays where it is."""
+    if meta is None:
+        return None
+    text = data[slice(*meta)]
+    if b"progressToken" not in text and b"\\" not in text:  # a key may be spelled with escapes
         return None
     span = members(data, *meta).get("progressToken")
-    return None if span is None else data[span[0] : span[1]]
+    return None if span is None or data[span[0]] not in _TOKEN_STARTS else data[slice(*span)]
 
 
 def _meta_edit(data: bytes, request: Envelope, put: dict[str, bytes], drop: tuple[str, ...]) -> Edit:
@@ -159,11 +168,10 @@ def _stateless_result(data: bytes, span: Span, fields: dict[str, Span], method: 
 
 
 def _handshake_result(data: bytes, span: Span, fields: dict[str, Span]) -> bytes:
-    kind = fields.get("resultType")
-    if kind is not None and data[kind[0] : kind[1]] != b'"complete"':
+    kind = jsonrpc.decode(data, fields["resultType"]) if "resultType" in fields else "complete"
+    if kind != "complete":
         raise BackendAnswerError(
-            f"the backend answered with resultType {data[kind[0] : kind[1]].decode()[:40]}, "
-            "which a client of the handshake era cannot be given"
+            f"the backend answered with resultType {kind!r:.40}, which a client of the handshake era cannot be given"
         )
     drop = ["resultType", "ttlMs", "cacheScope"]
     structured = fields.get("structuredContent")
@@ -183,6 +191,8 @@ def _error_to_client(
         raise BackendAnswerError("the backend's error has no integer code")
     original = code
     put: dict[str, bytes] = {}
+    if "message" not in fields or answer.data[fields["message"][0]] != ord('"'):
+        put["message"] = b'"the backend gave no reason"'
     if client is Era.STATELESS:
         if code == mcp.RESOURCE_NOT_FOUND:
             code = INVALID_PARAMS
