@@ -9,7 +9,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from enum import Enum
-from typing import Final
+from typing import Final, cast
 
 from only1mcp.errors import BackendAnswerError, BackendUnavailable, ProtocolError
 from only1mcp.wire.http1 import END, ClientConnection, End, Headers, ResponseHead
@@ -168,12 +168,11 @@ class HttpConnection(asyncio.Protocol):
     # What the event loop calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but name
         self.idle_since = asyncio.get_running_loop().time()
         self._socket_fd = transport.get_extra_info("socket").fileno()
         if self.state is State.CLOSED:
-            transport.abort()
+            self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
         if self.state is State.IDLE:

@@ -1,0 +1,261 @@
+"""One connection against a plain socket: ends, flow control in both directions, and failing to connect."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from only1mcp.backend import connection as module
+from only1mcp.backend.connection import READ_HIGH_WATER_BYTES, HttpConnection, connect
+from only1mcp.errors import BackendAnswerError, BackendUnavailable
+from only1mcp.wire.http1 import END, Headers, ResponseHead
+
+HOST: Headers = [(b"host", b"h")]
+OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener
+
+
+class Peer:
+    """The backend's end of a connection; what it does has happened when the call returns."""
+
+    def __init__(self, listener: socket.socket) -> None:
+        self.socket, _ = listener.accept()
+        self.socket.settimeout(5)
+
+    def read_request(self, body_bytes: int = 0) -> bytes:
+        data = b""
+        while b"\r\n\r\n" not in data or len(data.partition(b"\r\n\r\n")[2]) < body_bytes:
+            data += self.socket.recv(65536)
+        return data
+
+    def send(self, data: bytes) -> None:
+        self.socket.sendall(data)
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+async def open_to(listener: socket.socket) -> tuple[HttpConnection, Peer]:
+    connection = await connect("127.0.0.1", listener.getsockname()[1], None)
+    return connection, Peer(listener)
+
+
+async def rest(connection: HttpConnection) -> bytes:
+    body = b""
+    while (piece := await connection.next_event()) is not END:
+        assert isinstance(piece, bytes)
+        body += piece
+    return body
+
+
+async def turns(count: int = 5) -> None:
+    """Let the event loop read what the peer has sent."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def ask(connection: HttpConnection, body: bytes = b"{}") -> ResponseHead:
+    return await connection.request(b"POST", b"/mcp?a=b", HOST, body)
+
+
+async def test_one_exchange_after_another(listener: socket.socket) -> None:
+    connection, peer = await open_to(listener)
+    for number in (1, 2, 3):
+        asking = asyncio.ensure_future(ask(connection))
+        await turns()
+        assert peer.read_request(2) == b"POST /mcp?a=b HTTP/1.1\r\nhost: h\r\ncontent-length: 2\r\n\r\n{}"
+        assert (connection.sent, connection.answered) == (True, False)
+        peer.send(OK)
+        assert (await asking).status == 200
+        assert await rest(connection) == b"ok"
+        assert connection.finish()
+        assert repr(connection) == f"<HttpConnection idle exchanges={number}>"
+        assert connection.usable
+    connection.abort()
+    await connection.closed
+    peer.close()
+
+
+async def test_an_end_is_known_before_the_event_loop_reports_it(listener: socket.socket) -> None:
+    connection, peer = await open_to(listener)
+    assert connection.usable
+    peer.close()
+    assert not connection.usable
+    await connection.closed
+
+
+async def test_unasked_bytes_are_known_before_the_event_loop_reports_them(listener: socket.socket) -> None:
+    connection, peer = await open_to(listener)
+    peer.send(b"H")
+    assert not connection.usable
+    await connection.closed
+    peer.close()
+
+
+async def test_a_connection_lost_while_idle_reports_it_once(listener: socket.socket) -> None:
+    connection, peer = await open_to(listener)
+    lost: list[HttpConnection] = []
+    connection.on_lost = lost.append
+    peer.close()
+    await connection.closed
+    assert lost == [connection]
+    with pytest.raises(BackendAnswerError, match="before the request was sent"):
+        await ask(connection)
+    assert not connection.sent
+
+
+async def test_an_answer_that_ends_with_the_connection(listener: socket.socket) -> None:
+    connection, peer = await open_to(listener)
+    asking = asyncio.ensure_future(ask(connection))
+    await turns()
+    peer.read_request(2)
+    peer.send(b"HTTP/1.1 200 OK\r\n\r\nall of it")
+    peer.close()
+    await asking
+    assert await rest(connection) == b"all of it"
+    assert not connection.finish()
+
+
+async def test_what_came_before_a_broken_end_can_be_read(listener: socket.socket) -> None:
+    connection, peer = await open_to(listener)
+    asking = asyncio.ensure_future(ask(connection))
+    await turns()
+    peer.read_request(2)
+    peer.send(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf")
+    peer.close()
+    await asking
+    await connection.closed
+    assert connection.answered
+    assert await connection.next_event() == b"half"
+    with pytest.raises(BackendAnswerError, match="closed the connection before"):
+        await connection.next_event()
+    with pytest.raises(BackendAnswerError):
+        await connection.next_event()
+
+
+async def test_aborting_wakes_the_reader(listener: socket.socket) -> None:
+    connection, peer = await open_to(listener)
+    asking = asyncio.ensure_future(ask(connection))
+    await turns()
+    connection.abort()
+    with pytest.raises(BackendAnswerError, match="was closed"):
+        await asking
+    peer.close()
+
+
+async def test_a_reader_that_lags_stops_the_backend(listener: socket.socket) -> None:
+    connection, peer = await open_to(listener)
+    asking = asyncio.ensure_future(ask(connection))
+    await turns()
+    peer.read_request(2)
+    size = 64 * 1024 * 1024
+    peer.send(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % size)
+    await asking
+    peer.socket.setblocking(False)
+    sent = 0
+    stalled = 0
+    while stalled < 100:
+        try:
+            sent += peer.socket.send(bytes(min(65536, size - sent)))
+            stalled = 0
+        except BlockingIOError:
+            stalled += 1
+        await asyncio.sleep(0)
+    assert sent < 32 * 1024 * 1024  # the socket buffers of the system, and what we hold
+    held = 0
+    while isinstance(piece := connection.maybe_event(), bytes):
+        held += len(piece)
+    assert READ_HIGH_WATER_BYTES < held < 3 * READ_HIGH_WATER_BYTES
+    # The reader has caught up: the backend may go on.
+    before = sent
+    while sent < before + 1024 * 1024:
+        try:
+            sent += peer.socket.send(bytes(65536))
+        except BlockingIOError:
+            await connection.next_event()
+    connection.abort()
+    peer.close()
+
+
+async def test_a_large_request_arrives_whole(listener: socket.socket) -> None:
+    connection, peer = await open_to(listener)
+    body = bytes(range(256)) * 16384
+    asking = asyncio.ensure_future(ask(connection, body))
+    received = await asyncio.to_thread(peer.read_request, len(body))
+    assert received.partition(b"\r\n\r\n")[2] == body
+    peer.send(OK)
+    await asking
+    assert await rest(connection) == b"ok"
+    assert connection.finish()
+    connection.abort()
+    peer.close()
+
+
+async def test_a_backend_that_does_not_read_holds_one_slice(listener: socket.socket) -> None:
+    connection, peer = await open_to(listener)
+    asking = asyncio.ensure_future(ask(connection, bytes(64 * 1024 * 1024)))
+    await turns(100)
+    assert connection._transport is not None
+    assert 0 < connection._transport.get_write_buffer_size() <= 3 * 64 * 1024
+    asking.cancel()
+    await asyncio.wait([asking])
+    connection.abort()
+    peer.close()
+
+
+async def test_an_answer_before_the_request_is_read_is_the_answer(listener: socket.socket) -> None:
+    connection, peer = await open_to(listener)
+    asking = asyncio.ensure_future(ask(connection, bytes(64 * 1024 * 1024)))
+    await turns(20)
+    peer.send(b"HTTP/1.1 413 Too Large\r\ncontent-length: 2\r\n\r\nno")
+    assert (await asking).status == 413
+    assert await rest(connection) == b"no"
+    assert not connection.finish()
+    peer.close()
+
+
+async def test_a_backend_that_dies_while_we_write(listener: socket.socket) -> None:
+    connection, peer = await open_to(listener)
+    asking = asyncio.ensure_future(ask(connection, bytes(64 * 1024 * 1024)))
+    await turns(20)
+    peer.close()
+    with pytest.raises(BackendAnswerError):
+        await asking
+    assert connection.sent
+    assert not connection.answered
+
+
+async def test_nobody_listens() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    started = asyncio.get_running_loop().time()
+    with pytest.raises(BackendUnavailable, match=r"^cannot connect: connection refused$"):
+        await connect("127.0.0.1", port, None)
+    assert asyncio.get_running_loop().time() - started < 0.5
+
+
+async def test_no_such_host() -> None:
+    with pytest.raises(BackendUnavailable, match=r"^cannot connect: host name not found$"):
+        await connect("nowhere.invalid", 80, None)
+
+
+async def test_a_host_that_drops_packets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CONNECT_TIMEOUT_S", 0.1)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        address = listener.getsockname()
+        # With the accept queue full, Linux drops further handshakes.
+        with socket.create_connection(address), socket.socket() as second:
+            second.setblocking(False)
+            second.connect_ex(address)
+            with pytest.raises(BackendUnavailable, match=r"^cannot connect: no connection within 0\.1 s$"):
+                await connect("127.0.0.1", address[1], None)
