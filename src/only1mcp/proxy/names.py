@@ -77,37 +77,41 @@ def _matches(parts: list[str], name: str) -> bool:
 
 
 _EXPRESSION = re.compile(r"\{([^{}]*)\}")
+_OPERATORS = ("+", "#", ".", "/", ";", "?", "&")
 
 
 class UriTemplate:
     """Tells whether a URI may come from an RFC 6570 template, in time linear in the URI's length.
 
     A simple `{name}` stands for characters without `/`, an expression with an operator (`{+path}`, `{/a,b}`) for any;
-    literal text must be there in order.
+    literal text must be there in order. Only between two expressions that stand for any characters the first place of
+    a literal is taken for the right one, which may be wrong where a simple expression follows it.
     """
 
     def __init__(self, template: str) -> None:
         pieces = _EXPRESSION.split(template)
         self._literals = pieces[0::2]
-        self._any = [expression[:1] in "+#./;?&" for expression in pieces[1::2]]
+        self._any = [expression.startswith(_OPERATORS) for expression in pieces[1::2]]
+        count = len(self._any)
+        self._last = next((i for i in reversed(range(count)) if self._any[i]), count - 1)
 
     def match(self, uri: str) -> bool:
-        literals = self._literals
-        if not uri.startswith(literals[0]):
+        literals, last = self._literals, self._last
+        if not self._any:
+            return uri == literals[0]
+        left, right = len(literals[0]), len(uri) - len(literals[-1])
+        if right < left or not uri.startswith(literals[0]) or not uri.endswith(literals[-1]):
             return False
-        position = len(literals[0])
-        for index, takes_slash in enumerate(self._any):
-            literal = literals[index + 1]
-            is_last = index == len(self._any) - 1
-            if is_last:
-                end = len(uri) - len(literal)
-                if end < position or not uri.endswith(literal):
-                    return False
-            else:
-                end = uri.find(literal, position) if literal else position
-                if end < 0:
-                    return False
-            if not takes_slash and "/" in uri[position:end]:
+        # From both ends the nearest place of a literal is the right one: it leaves most to the expressions between.
+        for index in range(len(self._any) - 1, last, -1):
+            place = uri.rfind(literals[index], left, right)
+            if place < 0 or "/" in uri[place + len(literals[index]) : right]:
                 return False
-            position = end + len(literal)
-        return position == len(uri)
+            right = place
+        for index in range(last):
+            literal = literals[index + 1]
+            place = uri.find(literal, left, right)
+            if place < 0 or (not self._any[index] and "/" in uri[left:place]):
+                return False
+            left = place + len(literal)
+        return self._any[last] or "/" not in uri[left:right]
