@@ -52,7 +52,7 @@ class Builder:
 
     def build(self, cls: type, node: Node, *, partial: bool = False) -> Any:
         """Return the Struct, or `BAD`; `partial` allows required keys of the outermost mapping to be missing."""
-        return self._struct(node, mi.type_info(cls), partial=partial)
+        return self._struct(node, _type_of(cls), partial=partial)
 
     def node_of(self, struct: msgspec.Struct) -> Node | None:
         """Return the node that a Struct was built from; None for one that is all defaults."""
@@ -190,6 +190,10 @@ class Builder:
         node.bad = True
         self._problems.add(node.mark, node.path, text)
         return BAD
+
+
+# The schema never changes, and walking it costs more than most files.
+_type_of = functools.cache(mi.type_info)
 
 
 def _fit(value: Any, wanted: mi.Type, *, lax: bool) -> Any:
