@@ -9,8 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from tests.e2e import third_party
+from tests.e2e.gateway import http_backend, wait_for_tools
+from tests.e2e.processes import Proxy, Server
 
-REVISIONS = ("2025-11-25", "2026-07-28")
+# For each revision the era that the fixture is held to: its own, and the other one, which the proxy has to bridge.
+ERAS = {
+    "2025-11-25": {"proxy": "handshake", "bridged": "stateless"},
+    "2026-07-28": {"proxy": "stateless", "bridged": "handshake"},
+}
 RECORD = third_party.ROOT / "docs" / "conformance.json"
 FIXTURE = third_party.SERVERS / "conformance_server.py"
 SUITE_TIMEOUT_S = 180.0
@@ -43,8 +49,25 @@ def run(url: str, revision: str, directory: Path) -> dict[str, Scenario]:
     return found
 
 
+def run_alone(python: Path, revision: str, directory: Path) -> dict[str, Scenario]:
+    """Run the suite against the fixture, held to the era of the revision."""
+    with _fixture(python, ERAS[revision]["proxy"], directory) as fixture:
+        return run(fixture.url, revision, directory)
+
+
+def run_through_proxy(python: Path, revision: str, era: str, directory: Path) -> dict[str, Scenario]:
+    """Run the suite against a proxy whose only backend is the fixture, held to `era`."""
+    with _fixture(python, era, directory) as fixture, Proxy(directory, [http_backend("fixture", fixture.url)]) as proxy:
+        wait_for_tools(proxy, "test_simple_text")
+        return run(proxy.url, revision, directory)
+
+
 def passes(scenario: Scenario) -> bool:
     return scenario["passed"] > 0 and scenario["failed"] == 0
+
+
+def _fixture(python: Path, era: str, directory: Path) -> Server:
+    return Server(python, FIXTURE, directory / "fixture.log", "--era", era)
 
 
 def _required(suite: Path, revision: str) -> set[str]:
