@@ -41,24 +41,36 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=2, help="of load for each proxy in each round")
     parser.add_argument("--connections", type=int, default=32)
     parser.add_argument("--octets", type=int, default=256, help="of text in the result")
+    parser.add_argument("--own-load", action="store_true", help="do not use wrk, even where it is installed")
+    parser.add_argument("--output", type=Path, default=RESULTS, help="the JSON file to write")
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     options = parser.parse_args()
     if stage.NGINX is None:
         print("skipped: nginx is not installed (Debian: apt-get install nginx-light wrk)")
         return
     report = run(options)
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(report, indent=1) + "\n")
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(json.dumps(report, indent=1) + "\n")
     print(render(report))
-    print(f"written: {RESULTS.relative_to(Path.cwd()) if RESULTS.is_relative_to(Path.cwd()) else RESULTS}")
+    print(f"written: {os.path.relpath(options.output)}")
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     cpus = sorted(os.sched_getaffinity(0))
     for_proxy, for_rest = ({cpus[0]}, set(cpus[1:])) if len(cpus) > 1 else (set(cpus), set(cpus))
-    with tempfile.TemporaryDirectory(prefix="only1mcp-bench-") as name, ExitStack() as stack:
-        directory = Path(name)
-        backend = stack.enter_context(stage.backend(directory, options.octets))
+    cases = {}
+    for case in options.cases:
+        with tempfile.TemporaryDirectory(prefix="only1mcp-bench-") as name:
+            cases[case] = compare(case, options, Path(name), for_proxy, for_rest)
+    return {"cases": cases, **circumstances(options, len(cpus))}
+
+
+def compare(
+    case: str, options: argparse.Namespace, directory: Path, for_proxy: set[int], for_rest: set[int]
+) -> dict[str, Any]:
+    """Put the same load on both proxies in turn, both in front of one backend that speaks the era of the case."""
+    with ExitStack() as stack:
+        backend = stack.enter_context(stage.backend(directory, options.octets, case))
         backend_url = backend.wait_for_line(r"^listening (\S+)$").group(1)
         server = {"id": "bench", "name": "bench", "transport": "http", "url": backend_url}
         limits = {"limits": {"max_connections": 10000, "max_in_flight": 2000}}
@@ -69,46 +81,44 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         wait_for_tools(proxy, TOOL)
         stage.pin(backend.pid, for_rest)
         subjects = {"nginx": (nginx.pid, nginx_url), "only1mcp": (proxy.pid, proxy.url)}
-        for pid, _ in subjects.values():
+        calls = {}
+        for who, (pid, url) in subjects.items():
             stage.pin(pid, for_proxy)
-        cases = {}
-        for case in options.cases:
-            calls = {who: directory / f"{case}-{who}.calls" for who in subjects}
-            for who, (_, url) in subjects.items():
-                calls[who].write_text(asyncio.run(prepare(url, CASES[case], options.octets)))
-            samples: dict[str, list[dict[str, float]]] = {who: [] for who in subjects}
-            for number in range(-1, options.rounds):  # the first one warms up
-                order = list(subjects) if number % 2 else list(reversed(subjects))
-                for who in order:
-                    pid, url = subjects[who]
-                    before = stage.cpu_seconds(pid)
-                    seconds = options.seconds if number >= 0 else 1
-                    counted = stage.load(url, calls[who], options.connections, seconds, for_rest)
-                    used = stage.cpu_seconds(pid) - before
-                    if counted["failed"]:
-                        raise SystemExit(f"{who}: {counted['failed']} of {counted['requests']} calls failed")
-                    if number >= 0:
-                        samples[who].append(sample(counted, used))
-                print(f"{case}: round {number + 1} of {options.rounds}", file=sys.stderr)
-            cases[case] = {who: {"median": median(taken), "rounds": taken} for who, taken in samples.items()}
-            ours, theirs = (cases[case][who]["median"]["cpu_us"] for who in ("only1mcp", "nginx"))
-            cases[case]["cpu_ratio"] = round(ours / theirs, 3)
-        return {"cases": cases, **circumstances(options, len(cpus))}
+            calls[who] = directory / f"{who}.calls"
+            calls[who].write_text(asyncio.run(prepare(url, CASES[case], options.octets)))
+        load = stage.load_with_wrk if uses_wrk(options) else stage.load_with_asyncio
+        samples: dict[str, list[dict[str, float]]] = {who: [] for who in subjects}
+        for number in range(-1, options.rounds):  # the first one warms up
+            for who in subjects if number % 2 else reversed(subjects):
+                pid, url = subjects[who]
+                before = stage.cpu_seconds(pid)
+                seconds = options.seconds if number >= 0 else 1
+                counted = load(url, calls[who], options.connections, seconds, for_rest)
+                used = stage.cpu_seconds(pid) - before
+                if counted["failed"]:
+                    raise SystemExit(f"{who}: {counted['failed']} of {counted['requests']} calls failed")
+                if number >= 0:
+                    samples[who].append(sample(counted, used))
+            print(f"{case}: round {number + 1} of {options.rounds}", file=sys.stderr)
+    medians = {who: median(taken) for who, taken in samples.items()}
+    found: dict[str, Any] = {who: {"median": medians[who], "rounds": taken} for who, taken in samples.items()}
+    found["cpu_ratio"] = round(medians["only1mcp"]["cpu_us"] / medians["nginx"]["cpu_us"], 3)
+    return found
 
 
 async def prepare(url: str, revision: str, octets: int) -> str:
     """Check that the calls are answered right at `url`, and return them in the form that the load generator reads."""
     params: dict[str, Any] = {"name": TOOL, "arguments": {"text": ARGUMENT}}
-    headers = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
-    headers["MCP-Protocol-Version"] = revision
+    headers = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
+    headers["mcp-protocol-version"] = revision
     client = WireClient(url, revision)
     # Opened and left open: ending a session would end it for the load too.
     await client.__aenter__()
     if revision == STATELESS:
         params["_meta"] = {f"{META}protocolVersion": revision, f"{META}clientCapabilities": {}}
-        headers |= {"Mcp-Method": "tools/call", "Mcp-Name": TOOL}
+        headers |= {"mcp-method": "tools/call", "mcp-name": TOOL}
     elif client.session is not None:
-        headers["Mcp-Session-Id"] = client.session
+        headers["mcp-session-id"] = client.session
     calls = [{"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params} for id in range(1, DISTINCT_CALLS)]
     for call in calls[:200]:
         answer = await client.send(call, headers)
@@ -119,6 +129,10 @@ async def prepare(url: str, revision: str, octets: int) -> str:
     lines = [f"{name}: {value}" for name, value in headers.items()]
     bodies = [json.dumps(call, separators=(",", ":")) for call in calls]
     return "\n".join([*lines, "", *bodies]) + "\n"
+
+
+def uses_wrk(options: argparse.Namespace) -> bool:
+    return stage.WRK is not None and not options.own_load
 
 
 def sample(counted: dict[str, Any], cpu_s: float) -> dict[str, float]:
@@ -146,12 +160,12 @@ def circumstances(options: argparse.Namespace, cpus: int) -> dict[str, Any]:
     return {
         "command": " ".join(["python -m benches.loopback", *sys.argv[1:]]),
         "date": dt.datetime.now(dt.UTC).date().isoformat(),
-        "settings": {key: value for key, value in vars(options).items() if key != "cases"},
+        "settings": {key: getattr(options, key) for key in ("rounds", "seconds", "connections", "octets")},
         "versions": {
             "only1mcp": version(str(Path(sys.executable).with_name("only1mcp")), "--version"),
             "python": platform.python_version(),
             "nginx": version(str(stage.NGINX), "-v"),
-            "load": version(str(stage.WRK), "-v") if stage.WRK else "benches/loopback/load.py",
+            "load": version(str(stage.WRK), "-v") if uses_wrk(options) else "benches/loopback/load.py",
         },
         "machine": {
             "cpu": models[0].partition(":")[2].strip() if models else platform.machine(),

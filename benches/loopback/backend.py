@@ -1,7 +1,7 @@
 """A tiny MCP server over HTTP, as cheap as an asyncio protocol can be, that both proxies forward to.
 
-It speaks both eras, answers every call of its one tool with the same text and keeps connections open. Run as
-`python -m benches.loopback.backend [OCTETS]` it prints `listening URL` and serves until it is killed.
+It answers every call of its one tool with the same text and keeps connections open. Run as
+`python -m benches.loopback.backend OCTETS stateless|handshake` it prints `listening URL` and serves until it is killed.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ INFO = {"name": "loopback", "version": "1"}
 class Backend(asyncio.Protocol):
     """One connection; requests are answered as soon as they are whole."""
 
-    def __init__(self, result: bytes) -> None:
+    def __init__(self, result: bytes, era: str) -> None:
         self.result = result
+        self.unserved = "initialize" if era == "stateless" else "server/discover"
         self.buffer = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -47,8 +48,8 @@ class Backend(asyncio.Protocol):
             buffer = buffer[stop:]
         self.buffer = buffer
 
-    def _answer(self, method: bytes, body: bytes) -> bytes:
-        if method != b"POST":
+    def _answer(self, verb: bytes, body: bytes) -> bytes:
+        if verb != b"POST":
             return b"HTTP/1.1 405 Method Not Allowed\r\nAllow: POST\r\nContent-Length: 0\r\n\r\n"
         message = orjson.loads(body)
         if "id" not in message:
@@ -57,7 +58,8 @@ class Backend(asyncio.Protocol):
         if message["method"] == "tools/call":
             payload = self.result
         else:
-            result = describe(message["method"], message.get("params") or {})
+            method = message["method"]
+            result = None if method == self.unserved else describe(method, message.get("params") or {})
             payload = (
                 b'"error":{"code":-32601,"message":"method not found"}}'
                 if result is None
@@ -90,12 +92,12 @@ def describe(method: str, params: dict[str, object]) -> dict[str, object] | None
     return {} if method == "ping" else None
 
 
-async def serve(octets: int) -> None:
+async def serve(octets: int, era: str) -> None:
     result = b'"result":' + orjson.dumps({"content": [{"type": "text", "text": "x" * octets}]}) + b"}"
-    server = await asyncio.get_running_loop().create_server(lambda: Backend(result), "127.0.0.1", 0)
+    server = await asyncio.get_running_loop().create_server(lambda: Backend(result, era), "127.0.0.1", 0)
     print(f"listening http://127.0.0.1:{server.sockets[0].getsockname()[1]}/mcp", flush=True)
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    uvloop.run(serve(int(sys.argv[1]) if len(sys.argv) > 1 else 256))
+    uvloop.run(serve(int(sys.argv[1]), sys.argv[2]))

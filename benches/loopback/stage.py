@@ -17,7 +17,7 @@ from tests.e2e.processes import Process, descendants, free_port
 HERE = Path(__file__).parent
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
 WRK = shutil.which("wrk")
-LOAD_TIMEOUT_S = 60.0
+LOAD_TIMEOUT_S = 120.0
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 NGINX_CONF = """
@@ -49,8 +49,8 @@ http {{
 """
 
 
-def backend(directory: Path, octets: int) -> Process:
-    command = [sys.executable, "-m", "benches.loopback.backend", str(octets)]
+def backend(directory: Path, octets: int, era: str) -> Process:
+    command = [sys.executable, "-m", "benches.loopback.backend", str(octets), era]
     return Process(command, directory / "backend.log")
 
 
@@ -85,27 +85,28 @@ def _ticks(pid: int) -> int:
     return sum(int(ticks) for ticks in fields[11:15])  # utime, stime, cutime, cstime
 
 
-def load(url: str, calls: Path, connections: int, seconds: int, cpus: set[int]) -> dict[str, Any]:
-    """Put load on a URL and return what the generator counted."""
-    if WRK is not None:
-        command = [
-            WRK,
-            "-t1",
-            f"-c{connections}",
-            f"-d{seconds:g}s",
-            "-s",
-            str(HERE / "load.lua"),
-            url,
-            "--",
-            str(calls),
-        ]
-    else:
-        parts = urlsplit(url)
-        command = [sys.executable, "-m", "benches.loopback.load", str(calls), str(parts.hostname), str(parts.port)]
-        command += [parts.path, str(connections), str(seconds)]
+def load_with_wrk(url: str, calls: Path, connections: int, seconds: int, cpus: set[int]) -> dict[str, Any]:
+    """Put load on a URL and return what wrk counted."""
+    assert WRK is not None
+    script = str(HERE / "load.lua")
+    return _counted([WRK, "-t1", f"-c{connections}", f"-d{seconds}s", "-s", script, url, "--", str(calls)], cpus)
+
+
+def load_with_asyncio(url: str, calls: Path, connections: int, seconds: int, cpus: set[int]) -> dict[str, Any]:
+    """Put load on a URL with the generator of our own."""
+    parts = urlsplit(url)
+    command = [sys.executable, "-m", "benches.loopback.load", str(calls), str(parts.hostname), str(parts.port)]
+    return _counted([*command, parts.path, str(connections), str(seconds)], cpus)
+
+
+def _counted(command: list[str], cpus: set[int]) -> dict[str, Any]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         os.sched_setaffinity(process.pid, cpus)
-        output, _ = process.communicate(timeout=seconds + LOAD_TIMEOUT_S)
+        try:
+            output, _ = process.communicate(timeout=LOAD_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
     found = re.search(r"^\{.*\}$", output, re.MULTILINE)
     if found is None:
         raise RuntimeError(f"the load generator failed: {output[-2000:]}")
