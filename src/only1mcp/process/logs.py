@@ -8,6 +8,7 @@ up the event loop. What cannot be written is dropped and counted, with one warni
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import time
 from pathlib import Path
@@ -21,6 +22,8 @@ from only1mcp.process.logsink import FileTarget, Sink, StreamTarget, Target
 
 ACCESS = "only1mcp.access"
 _ROOTS = ("only1mcp", "asyncio")
+# JSON lets these stand, but terminals take them for commands or directions, and some readers for the end of a line.
+_BEYOND_JSON = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 _OWN_FIELDS = frozenset({"ts", "level", "logger", "event", "exception"})
 
 
@@ -121,10 +124,11 @@ class JSONFormatter(_LineFormatter):
     def format(self, record: logging.LogRecord) -> str:
         parts = self._parts(record)
         try:
-            return orjson.dumps(parts, default=_plain, option=orjson.OPT_NON_STR_KEYS).decode()
+            line = orjson.dumps(parts, default=_plain, option=orjson.OPT_NON_STR_KEYS).decode()
         except TypeError:
             # Integers beyond 64 bits, lone surrogates, deep or circular values: they are shown, not encoded.
-            return orjson.dumps({_clean(name): _encodable(value) for name, value in parts.items()}).decode()
+            line = orjson.dumps({_clean(name): _encodable(value) for name, value in parts.items()}).decode()
+        return line if line.isascii() else _BEYOND_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", line)
 
 
 class TextFormatter(_LineFormatter):

@@ -147,6 +147,7 @@ class Sink:
         self._pending_bytes = 0
         self._busy = False
         self._urgent = False
+        self._stuck = False
         self._closed = False
         self._thread: threading.Thread | None = None
 
@@ -188,7 +189,9 @@ class Sink:
         with self._lock:
             self._urgent = True
             self._changed.notify_all()
-            self._changed.wait_for(lambda: not self._lines and not self._busy, limit_s)
+            # Waiting twice for an output that took nothing the first time would double the time that a stop takes.
+            limit_s = 0.0 if self._stuck else limit_s
+            self._stuck = not self._changed.wait_for(lambda: not self._lines and not self._busy, limit_s)
             self._urgent = False
 
     def close(self) -> None:
@@ -198,7 +201,7 @@ class Sink:
             self._closed = True
             self._changed.notify_all()
         if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(FLUSH_LIMIT_S)
+            self._thread.join(0.0 if self._stuck else FLUSH_LIMIT_S)
             if self._thread.is_alive():
                 return
         self._target.close()
@@ -216,7 +219,7 @@ class Sink:
         while (lines := self._take()) is not None:
             self._write(lines)
             with self._lock:
-                self._busy = False
+                self._busy = self._stuck = False
                 self._changed.notify_all()
 
     def _take(self, *, wait: bool = True) -> list[bytes] | None:
