@@ -151,6 +151,7 @@ def test_the_operators_file_loads_key_for_key(place):
     assert (search.timeout_ms, search.retries, search.auth.token.reveal()) == (5000, 3, "search-key")
     assert [notice.partition(": accepted")[0] for notice in result.notices] == [
         "proxy.health",
+        "auth.jwt.expiry_hours",
         "ONLY1MCP_ADMIN_API_KEY: admin",
         "servers[0].health_check_url",
         "servers[1].retries",
@@ -748,7 +749,7 @@ servers:
         "admin",
         "state.url",
         "auth.api_keys[0].scopes",
-        "servers[0].instances.mode",
+        "servers[0].instances",
         "servers[1].retries",
         "servers[1].health_check_url",
         "servers[1].transport",

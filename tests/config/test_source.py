@@ -186,8 +186,14 @@ def test_any_yaml_like_text_reads_as_pyyaml_reads_it(text):
     if node is None:
         assert problems
     elif not problems:
+        try:
+            values = yaml.load(text, Loader=TextDates)
+        except yaml.constructor.ConstructorError as error:
+            # A `<<` that is no key: text to us.
+            assert "tag:yaml.org,2002:merge" in str(error)
+            return
         # NaN equals nothing, its repr does.
-        assert repr(plain(node)) == repr(yaml.load(text, Loader=TextDates))
+        assert repr(plain(node)) == repr(values)
 
 
 class TextDates(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):

@@ -12,6 +12,7 @@ _SECTIONS = (
     (("proxy", "health"), _NO_ACTIVE_CHECKS),
     (("proxy", "circuit_breaker"), "endpoints that fail calls are not taken out"),
     (("proxy", "cache", "tools"), "results of tools/call are not cached"),
+    (("auth", "jwt", "expiry_hours"), "no tokens are made here; a token is good until its own exp"),
     (("admin",), "there is no admin API"),
 )
 
@@ -46,9 +47,11 @@ def _server(node: Node, root: Node) -> Iterator[str]:
     check = node.get("health_check_url")
     if check is not None and check.value:
         yield _line(check, root, _NO_ACTIVE_CHECKS)
-    mode = node.get("instances", "mode")
-    if mode is not None and mode.value == "per_session":
-        yield _line(mode, root, "all sessions share one child")
+    instances = node.get("instances")
+    if instances is not None and isinstance(instances.value, dict):
+        mode = instances.get("mode")
+        if (mode is not None and mode.value != "shared") or instances.value.keys() - {"mode"}:
+            yield _line(instances, root, "all sessions share one child")
     transport = node.get("transport")
     if transport is not None and transport.value == "sse":
         yield _line(transport, root, "this backend is not started")

@@ -70,6 +70,8 @@ class FileTarget(Target):
         self._limit_bytes = limit_bytes
         self._backups = backups
         self._fd = -1
+        self._size = 0
+        self._torn = False
         self._open()
 
     def write(self, data: bytes) -> None:
