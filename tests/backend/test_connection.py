@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Iterator
 
@@ -56,6 +57,12 @@ async def rest(connection: HttpConnection) -> bytes:
     return body
 
 
+async def end(connection: HttpConnection, peer: Peer) -> None:
+    connection.abort()
+    await connection.closed
+    peer.close()
+
+
 async def turns(count: int = 5) -> None:
     """Let the event loop read what the peer has sent."""
     for _ in range(count):
@@ -79,9 +86,7 @@ async def test_one_exchange_after_another(listener: socket.socket) -> None:
         assert connection.finish()
         assert repr(connection) == f"<HttpConnection idle exchanges={number}>"
         assert connection.usable
-    connection.abort()
-    await connection.closed
-    peer.close()
+    await end(connection, peer)
 
 
 async def test_an_end_is_known_before_the_event_loop_reports_it(listener: socket.socket) -> None:
@@ -96,8 +101,7 @@ async def test_unasked_bytes_are_known_before_the_event_loop_reports_them(listen
     connection, peer = await open_to(listener)
     peer.send(b"H")
     assert not connection.usable
-    await connection.closed
-    peer.close()
+    await end(connection, peer)
 
 
 async def test_a_connection_lost_while_idle_reports_it_once(listener: socket.socket) -> None:
@@ -122,6 +126,7 @@ async def test_an_answer_that_ends_with_the_connection(listener: socket.socket) 
     await asking
     assert await rest(connection) == b"all of it"
     assert not connection.finish()
+    await connection.closed
 
 
 async def test_what_came_before_a_broken_end_can_be_read(listener: socket.socket) -> None:
@@ -148,7 +153,7 @@ async def test_aborting_wakes_the_reader(listener: socket.socket) -> None:
     connection.abort()
     with pytest.raises(BackendAnswerError, match="was closed"):
         await asking
-    peer.close()
+    await end(connection, peer)
 
 
 async def test_a_reader_that_lags_stops_the_backend(listener: socket.socket) -> None:
@@ -181,8 +186,7 @@ async def test_a_reader_that_lags_stops_the_backend(listener: socket.socket) -> 
             sent += peer.socket.send(bytes(65536))
         except BlockingIOError:
             await connection.next_event()
-    connection.abort()
-    peer.close()
+    await end(connection, peer)
 
 
 async def test_a_large_request_arrives_whole(listener: socket.socket) -> None:
@@ -195,8 +199,7 @@ async def test_a_large_request_arrives_whole(listener: socket.socket) -> None:
     await asking
     assert await rest(connection) == b"ok"
     assert connection.finish()
-    connection.abort()
-    peer.close()
+    await end(connection, peer)
 
 
 async def test_a_backend_that_does_not_read_holds_one_slice(listener: socket.socket) -> None:
@@ -207,8 +210,7 @@ async def test_a_backend_that_does_not_read_holds_one_slice(listener: socket.soc
     assert 0 < connection._transport.get_write_buffer_size() <= 3 * 64 * 1024
     asking.cancel()
     await asyncio.wait([asking])
-    connection.abort()
-    peer.close()
+    await end(connection, peer)
 
 
 async def test_an_answer_before_the_request_is_read_is_the_answer(listener: socket.socket) -> None:
@@ -218,8 +220,15 @@ async def test_an_answer_before_the_request_is_read_is_the_answer(listener: sock
     peer.send(b"HTTP/1.1 413 Too Large\r\ncontent-length: 2\r\n\r\nno")
     assert (await asking).status == 413
     assert await rest(connection) == b"no"
+    # Even when all that we did write has left us, the backend still waits for the rest of that request.
+    assert connection._transport is not None
+    peer.socket.setblocking(False)
+    while connection._transport.get_write_buffer_size():
+        with contextlib.suppress(BlockingIOError):
+            peer.socket.recv(65536)
+        await asyncio.sleep(0)
     assert not connection.finish()
-    peer.close()
+    await end(connection, peer)
 
 
 async def test_a_backend_that_dies_while_we_write(listener: socket.socket) -> None:
@@ -231,6 +240,7 @@ async def test_a_backend_that_dies_while_we_write(listener: socket.socket) -> No
         await asking
     assert connection.sent
     assert not connection.answered
+    await connection.closed
 
 
 async def test_nobody_listens() -> None:
