@@ -4,37 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from typing import Final
 
 from only1mcp.errors import Only1MCPError, Overloaded, ProtocolError, error_message
 from only1mcp.frontend.flow import ReaderWatch, WriteGate
 from only1mcp.frontend.http_exchange import Application, HttpExchange
+from only1mcp.frontend.limits import (
+    DISCARD_BYTES,
+    EVENTS_PER_TURN,
+    LINGER_BYTES,
+    LINGER_S,
+    MIN_PROGRESS_BYTES,
+    PIPELINE_BYTES,
+    PROBE_S,
+    QUICK_PROBES,
+    SLOW_PROBE_S,
+    WRITE_BUFFER_BYTES,
+)
 from only1mcp.frontend.owner import Admission, Owner
 from only1mcp.frontend.runner import ExchangeRunner, error_headers
 from only1mcp.frontend.timer import Deadline
 from only1mcp.wire.http1 import CLOSED, END, Headers, RequestHead, ServerConnection
 
 __all__ = ["Application", "Connection", "HttpExchange"]
-
-# Above this many unsent bytes producers wait in `drain`; they go on below a quarter of it.
-WRITE_BUFFER_BYTES: Final = 64 * 1024
-# A reader that takes less than this in `request_s` holds an answer in our memory on purpose.
-MIN_PROGRESS_BYTES: Final = 16 * 1024
-# Pipelined requests that wait for the one before; with more we stop reading from the socket.
-PIPELINE_BYTES: Final = 64 * 1024
-# Events handled before other connections get their turn: pipelined requests answered at once never give way otherwise.
-EVENTS_PER_TURN: Final = 64
-# A body that nobody wants any more is read up to here, to keep the connection; beyond it, closing is cheaper.
-DISCARD_BYTES: Final = 64 * 1024
-# After our last byte we read on for a while: closing on unread bytes sends a reset, which takes the answer away from
-# the client (RFC 9112 section 9.6).
-LINGER_S: Final = 2.0
-LINGER_BYTES: Final = 1024 * 1024
-# A client that closed its side may be gone or may be waiting. An interim response tells: a closed socket answers it
-# with a reset, which the next one reports. Answers that come sooner are never preceded by one.
-PROBE_S: Final = 0.25
-QUICK_PROBES: Final = 3
-SLOW_PROBE_S: Final = 5.0
 
 
 class _Phase(enum.Enum):
@@ -72,7 +63,7 @@ class Connection(asyncio.Protocol):
         # The exchange.
         self._head_since: float | None = None
         self._runner = ExchangeRunner(owner.app, self, loop)
-        self._body: bytearray | None = None
+        self._body: bytes | bytearray | None = None
         self._discarded = 0
         self._probes = 0
 
@@ -85,7 +76,7 @@ class Connection(asyncio.Protocol):
         """Close now when idle, else after the response at hand."""
         self._wire.close_after = True
         if self._phase is _Phase.HEAD and not self._wire.pending_bytes:
-            self._close()
+            self.close()
 
     def stop(self) -> None:
         """Cancel what is in flight, say so to the client where no response has begun, and close."""
@@ -94,7 +85,7 @@ class Connection(asyncio.Protocol):
         if self._runner.exchange is not None:
             self._runner.stop()
         elif not self.gone:
-            self._close()
+            self.close()
 
     def abort(self) -> None:
         """Close without sending what is still buffered."""
@@ -196,9 +187,6 @@ class Connection(asyncio.Protocol):
     def close_after_response(self) -> None:
         self._wire.close_after = True
 
-    def cut_off(self) -> None:
-        self._close()
-
     def exchange_over(self) -> None:
         """Go on with the next request, close, or wait for the rest of an unwanted body."""
         if self.gone:
@@ -242,17 +230,15 @@ class Connection(asyncio.Protocol):
         except ProtocolError as error:
             self._refuse(error)
             return False
-        if event is None:
-            return False
         if event is CLOSED:
-            self._close()
+            self.close()
         elif event is END:
             self._on_end()
         elif isinstance(event, RequestHead):
             self._on_head(event)
         elif isinstance(event, bytes):
             self._on_data(event)
-        return True
+        return event is not None
 
     def _on_head(self, head: RequestHead) -> None:
         self._phase = _Phase.BODY
@@ -271,12 +257,12 @@ class Connection(asyncio.Protocol):
                 self._wire.close_after = True
                 if exchange is None:
                     self._linger()
-        elif not exchange.body:
-            exchange.body = data
         elif self._body is None:
-            self._body = bytearray(exchange.body)
-            self._body += data
+            # Mostly the whole body, which then is never copied.
+            self._body = data
         else:
+            if isinstance(self._body, bytes):
+                self._body = bytearray(self._body)
             self._body += data
 
     def _on_end(self) -> None:
@@ -286,9 +272,8 @@ class Connection(asyncio.Protocol):
             self.exchange_over()
             return
         if not exchange.started_response:
-            if self._body is not None:
-                exchange.body = bytes(self._body)
-                self._body = None
+            exchange.body = bytes(self._body or b"")
+            self._body = None
             self._runner.on_request(exchange)
         self._runner.settle()
 
@@ -327,8 +312,10 @@ class Connection(asyncio.Protocol):
     def _linger(self) -> None:
         """Say that nothing follows, then read on until the client closes too, for a while."""
         transport = self._transport
-        if self._eof or transport is None or transport.is_closing():
-            self._close()
+        # TLS has no way to say it and still read, so there it is done only where the client is known to be sending.
+        quiet = self.tls and self._wire.request_complete and not self._wire.pending_bytes
+        if self._eof or quiet or transport is None or transport.is_closing():
+            self.close()
             return
         self._pause_reading(False)
         self._phase = _Phase.LINGER
@@ -336,7 +323,7 @@ class Connection(asyncio.Protocol):
             transport.write_eof()
         self._deadline.set(self._loop.time() + LINGER_S)
 
-    def _close(self) -> None:
+    def close(self) -> None:
         """Send what is buffered, then close."""
         self._phase = _Phase.LINGER
         if self._transport is not None:
@@ -369,10 +356,7 @@ class Connection(asyncio.Protocol):
         if pause == self._reading_paused or self._eof or transport is None or transport.is_closing():
             return
         self._reading_paused = pause
-        if pause:
-            transport.pause_reading()
-        else:
-            transport.resume_reading()
+        (transport.pause_reading if pause else transport.resume_reading)()
 
     def _watch_interval_s(self) -> float:
         if self._may_be_gone():
@@ -382,12 +366,9 @@ class Connection(asyncio.Protocol):
     def _may_be_gone(self) -> bool:
         """Whether the client has closed its side and an interim response may ask whether it still listens."""
         exchange = self._runner.exchange
-        return (
-            self._eof
-            and exchange is not None
-            and not exchange.started_response
-            and exchange.head.http_version != b"1.0"
-        )
+        if exchange is None or exchange.started_response:
+            return False
+        return self._eof and exchange.head.http_version != b"1.0"
 
     def _on_deadline(self) -> None:
         transport = self._transport
@@ -413,4 +394,4 @@ class Connection(asyncio.Protocol):
         elif unsent:
             self.abort()
         else:
-            self._close()
+            self.close()

@@ -33,8 +33,8 @@ class Host(Protocol):
 
     def close_after_response(self) -> None: ...
 
-    def cut_off(self) -> None:
-        """The response cannot be completed: close without its end, which tells the client."""
+    def close(self) -> None:
+        """Send what is buffered, then close."""
 
     def exchange_over(self) -> None:
         """The exchange has ended and is forgotten; the connection may go on."""
@@ -93,7 +93,8 @@ class ExchangeRunner:
         if self._host.gone or exchange.finished:
             return
         if exchange.started_response:
-            self._host.cut_off()
+            # It cannot be taken back; a body without its end tells the client.
+            self._host.close()
         else:
             exchange.respond(answer.http_status, error_headers(answer), error_message(answer))
 
