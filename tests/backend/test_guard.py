@@ -140,8 +140,8 @@ async def test_closing_ends_what_is_registered_and_nothing_else(guard: Guard) ->
         for process in (registered, forgotten):
             guard.register(process.pid)
         guard.unregister(forgotten.pid)
-        await guard.aclose()
-        registered.wait(5)
+        # The guard waits for the group to be gone, and the zombie is ours to reap.
+        await asyncio.gather(guard.aclose(), asyncio.to_thread(registered.wait, 5))
         assert registered.returncode == -signal.SIGTERM
         assert is_alive(forgotten.pid)
         assert is_alive(stranger.pid)
@@ -165,15 +165,21 @@ def spawn_guard() -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-I", "-S", guard_main.__file__], stdin=subprocess.PIPE)
 
 
+def say(guard: subprocess.Popen[bytes], lines: bytes) -> None:
+    """Tell the guard something, then be gone."""
+    assert guard.stdin is not None
+    guard.stdin.write(lines)
+    guard.stdin.close()
+
+
 def test_a_child_that_was_not_registered_yet_is_known_by_its_input() -> None:
     theirs, ours = os.pipe()
     with sleeper(stdin=theirs) as announced, sleeper(stdin=subprocess.DEVNULL) as stranger, spawn_guard() as guard:
-        line = b"?%d\n" % os.fstat(theirs).st_ino
-        guard.communicate(line)
+        say(guard, b"?%d\n" % os.fstat(theirs).st_ino)
         announced.wait(5)
         assert announced.returncode == -signal.SIGTERM
         assert is_alive(stranger.pid)
-        assert guard.returncode == 0
+        assert guard.wait(5) == 0
     os.close(theirs)
     os.close(ours)
 
@@ -184,8 +190,8 @@ def test_an_announcement_ends_with_the_spawn(after: bytes) -> None:
     with sleeper(stdin=theirs) as child, spawn_guard() as guard:
         if b"%d" in after:
             after %= (child.pid, child.pid)
-        guard.communicate(b"?%d\n" % os.fstat(theirs).st_ino + after)
-        assert guard.returncode == 0
+        say(guard, b"?%d\n" % os.fstat(theirs).st_ino + after)
+        assert guard.wait(5) == 0
         assert is_alive(child.pid)
     os.close(theirs)
     os.close(ours)
@@ -206,7 +212,7 @@ def test_lines_may_come_in_pieces() -> None:
 def test_a_group_that_ignores_sigterm_is_killed() -> None:
     program = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + SLEEP
     with sleeper(program) as child, spawn_guard() as guard:
-        guard.communicate(b"+%d\n" % child.pid)
+        say(guard, b"+%d\n" % child.pid)
         child.wait(5)
         assert child.returncode == -signal.SIGKILL
 
