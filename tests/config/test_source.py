@@ -189,8 +189,8 @@ def test_any_yaml_like_text_reads_as_pyyaml_reads_it(text):
         try:
             values = yaml.load(text, Loader=TextDates)
         except yaml.constructor.ConstructorError as error:
-            # A `<<` that is no key: text to us.
-            assert "tag:yaml.org,2002:merge" in str(error)
+            # `=`, and `<<` that is no key: text to us.
+            assert "2002:merge" in str(error) or "2002:value" in str(error)
             return
         # NaN equals nothing, its repr does.
         assert repr(plain(node)) == repr(values)
