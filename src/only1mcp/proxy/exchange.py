@@ -42,6 +42,7 @@ class Exchange:
         "cors",
         "era",
         "error",
+        "forwarded",
         "http",
         "message",
         "method",
@@ -61,6 +62,8 @@ class Exchange:
         self.message: Envelope | None = None
         self.method: str | None = None
         self.backend: str | None = None
+        # Counted among the requests in flight until the exchange ends.
+        self.forwarded = False
         self.error: Only1MCPError | None = None
         self.cors: Headers = []
 

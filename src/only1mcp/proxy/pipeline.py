@@ -196,7 +196,7 @@ class Pipeline:
         self._admit(exchange)
         exchange.era = classify.era_of_headers(exchange.http.head)
         if exchange.era is None:
-            exchange.era = Era.HANDSHAKE if message.method == "initialize" else classify.era_of_message(message)
+            exchange.era = classify.era_of_message(message)
         if exchange.era is Era.STATELESS:
             return self._take_stateless(exchange, message)
         return self._take_handshake(exchange, message)
@@ -292,6 +292,9 @@ class Pipeline:
             return None
         if self._in_flight >= exchange.snapshot.config.proxy.limits.max_in_flight:
             raise Overloaded("too many requests in flight", data={"hint": "retry after a moment"})
+        # Not in the task: of requests that arrive together, every one is admitted before the first task begins.
+        self._in_flight += 1
+        exchange.forwarded = True
         return self._forward(exchange, target, method, key)
 
     def _cache_key(self, exchange: Exchange, target: Target, method: str) -> bytes | None:
@@ -320,7 +323,6 @@ class Pipeline:
         ticket = None if exchange.session is None else (exchange.session.id, exchange.id)
         if ticket is not None:
             self._cancellable[ticket] = running
-        self._in_flight += 1
         try:
             request_s = exchange.snapshot.config.proxy.timeouts.request_s
             answer = await perform(exchange, target, self._metrics, request_s)
@@ -335,7 +337,6 @@ class Pipeline:
                 raise
             exchange.refuse(RequestRefused("cancelled by the client", code=REQUEST_CANCELLED, http_status=200))
         finally:
-            self._in_flight -= 1
             if ticket is not None and self._cancellable.get(ticket) is running:
                 del self._cancellable[ticket]
 
@@ -343,6 +344,8 @@ class Pipeline:
 
     def _finish(self, http: HttpExchange) -> None:
         exchange: Exchange = http.state
+        if exchange.forwarded:
+            self._in_flight -= 1
         duration_s = asyncio.get_running_loop().time() - http.started
         self._metrics.request_finished(exchange.method, http.status, duration_s)
         if exchange.error is not None:
