@@ -23,7 +23,7 @@ _STRING_PATTERN: Final = (
     rb'"(?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u(?:[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}'
     rb'|(?![dD][89a-fA-F])[0-9a-fA-F]{4})))*+"'
 )
-_NUMBER_PATTERN: Final = rb"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?"
+_NUMBER_PATTERN: Final = rb"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?(?![0-9.eE])"
 _STRING: Final = re.compile(_STRING_PATTERN)
 _SCALAR: Final = re.compile(_STRING_PATTERN + rb"|(" + _NUMBER_PATTERN + rb")|true|false|null")
 _CLOSER: Final = {b"[": b"]", b"{": b"}"}
