@@ -11,17 +11,15 @@ from enum import Enum
 from itertools import count
 from typing import Any
 
-import orjson
-
 from only1mcp import __version__
-from only1mcp._fast import ERROR, REQUEST, Envelope
-from only1mcp.backend.base import CALLER, BackendCall, Transport
+from only1mcp._fast import REQUEST, Envelope
+from only1mcp.backend.base import BackendCall, Transport
+from only1mcp.backend.changes import announced, listen_handshake, listen_stateless
 from only1mcp.backend.era import Peer, establish
 from only1mcp.backend.inventory import Inventory, read_inventory
 from only1mcp.config.schema import BackendConfig
 from only1mcp.errors import METHOD_NOT_FOUND, BackendError, BackendRefused, BackendUnavailable, ProtocolError
 from only1mcp.wire import jsonrpc
-from only1mcp.wire.eras import own_params
 from only1mcp.wire.mcp import Era
 
 log = logging.getLogger("only1mcp.backend")
@@ -37,6 +35,13 @@ STEADY_S = 10.0
 GRACE_S = 60.0
 # Several list_changed in a row are one refresh.
 REFRESH_DELAY_S = 0.05
+# A backend that tells of changes without end, or whenever it is asked, gets its lists read no more often than this,
+# and at most a tenth of the time.
+REFRESH_PAUSE_S = 1.0
+# Lists that could not be read are asked for again this often, after waits that grow.
+MAX_REREADS = 6
+# Requests of a backend that does not read our answers would pile up; beyond this many they are dropped.
+MAX_REPLIES = 64
 
 _LIST_CHANGED = frozenset(
     {
@@ -80,6 +85,10 @@ class Endpoint:
         self._wake = asyncio.Event()
         self._lost: str | None = None
         self._stale = False
+        self._probe = True
+        self._rereads = 0
+        self._reread: asyncio.TimerHandle | None = None
+        self._replies = 0
         self._attempt_over = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._streams: set[asyncio.Task[None]] = set()
@@ -98,13 +107,15 @@ class Endpoint:
 
     async def aclose(self) -> None:
         """Stop trying, end the session, close connections or the child."""
+        self.state = State.CLOSED
+        self.peer = None
+        self._attempt_over.set()
         if self._grace is not None:
             self._grace.cancel()
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         await self._disconnect()
-        self.state = State.CLOSED
 
     async def ready(self, timeout_s: float) -> Peer:
         """Return the peer, waiting while a connection is being made; raise `BackendUnavailable` when there is none."""
@@ -132,7 +143,8 @@ class Endpoint:
         try:
             return await transport.call(call)
         except BackendUnavailable as error:
-            self._lose(transport, error.message)
+            if self.config.transport != "stdio":  # a child tells itself when it dies; it may only be busy
+                self._lose(transport, error.message)
             raise
         except BackendRefused as error:
             if error.status == 404 and transport.session_id is not None:
@@ -162,6 +174,8 @@ class Endpoint:
             except Exception as error:
                 log.exception("backend.failed", extra={"fields": {"backend": self.id}})
                 reason = f"{type(error).__name__} while connecting"
+            if self.state is State.UP:
+                self._set_connecting()
             await self._disconnect()
             # The first loss of a steady endpoint is answered at once, so that calls may wait for the restart.
             again_at_once = self.inventory is not None and failures == 0
@@ -172,36 +186,86 @@ class Endpoint:
                 self._set_connecting()
 
     async def _connect(self) -> None:
-        self._wake.clear()
-        self._lost = None
-        self._stale = False
-        transport = self._make_transport()
-        self._transport = transport
-        transport.on_message = self._on_message
-        transport.on_lost = lambda reason: self._lose(transport, reason)
-        await transport.start()
-        peer = await establish(transport, self.next_id, timeout_s=ESTABLISH_TIMEOUT_S, client_version=__version__)
-        self.inventory = await self._read(transport, peer)
+        transport, peer = await self._meet()
+        self._keep(await self._read(transport, peer))
         if self._lost is not None:
             raise BackendUnavailable(self._lost)
         self._set_up(peer)
         self._open_streams(transport, peer)
 
+    async def _meet(self) -> tuple[Transport, Peer]:
+        """Start a transport and learn who is behind it; a child that dies of the era probe gets one more, without."""
+        for probe in (True, False) if self._probe else (False,):
+            transport = await self._open()
+            try:
+                peer = await establish(
+                    transport,
+                    self.next_id,
+                    timeout_s=ESTABLISH_TIMEOUT_S,
+                    client_version=__version__,
+                    probe=probe,
+                )
+            except BackendError:
+                self._probe = True
+                if not probe or self._lost is None:
+                    raise
+                await self._disconnect()
+            else:
+                self._probe = probe
+                return transport, peer
+        raise AssertionError("the last attempt returns or raises")
+
+    async def _open(self) -> Transport:
+        self._wake.clear()
+        self._lost = None
+        self._stale = False
+        self._replies = 0
+        transport = self._make_transport()
+        self._transport = transport
+        transport.on_message = self._on_message
+        transport.on_lost = lambda reason: self._lose(transport, reason)
+        await transport.start()
+        return transport
+
     async def _watch(self) -> None:
         """Refresh the lists when told to, until the endpoint is lost."""
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            if self._lost is not None:
-                return
-            if self._stale and self._transport is not None and self.peer is not None:
-                await asyncio.sleep(REFRESH_DELAY_S)
+        loop = asyncio.get_running_loop()
+        not_before = 0.0
+        while self._lost is None:
+            if not self._stale:
+                await self._wake.wait()
+                self._wake.clear()
+                continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(REFRESH_DELAY_S, not_before - loop.time())):
+                    while self._lost is None:
+                        await self._wake.wait()
+                        self._wake.clear()
+            transport, peer = self._transport, self.peer
+            if transport is not None and peer is not None:  # there is no peer once the endpoint is lost
                 self._stale = False
-                self.inventory = await self._read(self._transport, self.peer)
-                self._on_change(self)
+                began = loop.time()
+                changed = self._keep(await self._read(transport, peer))
+                not_before = loop.time() + max(REFRESH_PAUSE_S, 10 * (loop.time() - began))
+                if changed:
+                    self._on_change(self)
 
     async def _read(self, transport: Transport, peer: Peer) -> Inventory:
         return await read_inventory(transport, peer, self.next_id, self.inventory)
+
+    def _keep(self, inventory: Inventory) -> bool:
+        """Take over what was read, and have what could not be read asked for again; return whether anything is new."""
+        if self._reread is not None:
+            self._reread.cancel()
+            self._reread = None
+        if not inventory.unread:
+            self._rereads = 0
+        elif self._rereads < MAX_REREADS:
+            self._rereads += 1
+            self._reread = asyncio.get_running_loop().call_later(self._backoff(self._rereads), self._refresh)
+        changed = inventory != self.inventory
+        self.inventory = inventory
+        return changed
 
     def _backoff(self, failures: int) -> float:
         last = BACKOFF_LAST_S[self.config.transport]
@@ -211,65 +275,20 @@ class Endpoint:
     def _open_streams(self, transport: Transport, peer: Peer) -> None:
         """Listen for changes where the server only tells those who ask: HTTP always, stdio in the stateless era."""
         if peer.era is Era.STATELESS:
-            wanted = {
-                name: True
-                for name, capability in (
-                    ("toolsListChanged", "tools"),
-                    ("promptsListChanged", "prompts"),
-                    ("resourcesListChanged", "resources"),
+            if announced(peer):
+                self._spawn(
+                    listen_stateless(transport, peer, self.next_id, self._on_message, self._refresh, self._backoff)
                 )
-                if isinstance(peer.capabilities.get(capability), dict)
-                and peer.capabilities[capability].get("listChanged") is True
-            }
-            if wanted:
-                self._spawn(self._listen_stateless(transport, peer, wanted))
         elif self.config.transport == "http":
-            self._spawn(self._listen_handshake(transport))
+            self._spawn(listen_handshake(transport, self._refresh, self._backoff))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work, name=f"listen {self.id}")
         self._streams.add(task)
         task.add_done_callback(self._streams.discard)
 
-    async def _listen_stateless(self, transport: Transport, peer: Peer, wanted: dict[str, bool]) -> None:
-        failures = 0
-        while self._transport is transport and self._lost is None:
-            id = self.next_id()
-            fields = {"notifications": orjson.dumps(wanted)}
-            params = own_params(peer.era, peer.revision, CALLER, fields)
-            message = jsonrpc.request(id, "subscriptions/listen", params)
-            try:
-                answer = await transport.call(
-                    BackendCall("subscriptions/listen", message, id, None, on_message=self._on_message)
-                )
-            except (BackendError, ProtocolError) as error:
-                log.info("backend.listen_ended", extra={"fields": {"backend": self.id, "reason": error.message}})
-            else:
-                if answer.kind == ERROR:
-                    return
-            failures += 1
-            await asyncio.sleep(self._backoff(failures))
-            self._refresh()  # nothing is replayed after a gap
-
-    async def _listen_handshake(self, transport: Transport) -> None:
-        loop = asyncio.get_running_loop()
-        failures = 0
-        while self._transport is transport and self._lost is None:
-            began = loop.time()
-            try:
-                await transport.listen()
-            except (BackendError, ProtocolError) as error:
-                log.info("backend.listen_ended", extra={"fields": {"backend": self.id, "reason": error.message}})
-            if loop.time() - began < 1.0:
-                failures += 1
-                if failures > 3:
-                    return  # it has no such stream
-            else:
-                failures = 0
-            await asyncio.sleep(self._backoff(failures + 1))
-
     def hear(self, message: Envelope) -> bool:
-        """Take what concerns the endpoint and no client: its requests and changed lists. False: not for the endpoint."""
+        """Take what concerns the endpoint and no client: its requests, changed lists. False: not for it."""
         if message.kind == REQUEST:
             self._refuse(message)
         elif message.method in _LIST_CHANGED:
@@ -282,9 +301,9 @@ class Endpoint:
         self.hear(message)
 
     def _refuse(self, request: Envelope) -> None:
-        """Answer a server-to-client request: `ping` with an empty result, anything else with an error, never silence."""
+        """Answer a server-to-client request: `ping` with an empty result, anything else with an error."""
         transport = self._transport
-        if transport is None or request.id is None:
+        if transport is None or request.id is None or self._replies >= MAX_REPLIES:
             return
         if request.method == "ping":
             reply = jsonrpc.result(request.id, b"{}")
@@ -295,6 +314,7 @@ class Endpoint:
                 + b',"error":{"code":%d,' % METHOD_NOT_FOUND
                 + b'"message":"this client does not serve requests from servers"}}'
             )
+        self._replies += 1
         self._spawn(self._send(transport, reply))
 
     async def _send(self, transport: Transport, message: bytes) -> None:
@@ -302,6 +322,8 @@ class Endpoint:
             await transport.send(message)
         except BackendError as error:
             log.info("backend.send_failed", extra={"fields": {"backend": self.id, "reason": error.message}})
+        finally:
+            self._replies -= 1
 
     def _refresh(self) -> None:
         self._stale = True
@@ -313,7 +335,6 @@ class Endpoint:
             if self.state is State.UP:
                 # Calls that come before the reconnect wait for it instead of failing against a dead connection.
                 self._set_connecting()
-                self.peer = None
             self._wake.set()
 
     def _set_up(self, peer: Peer) -> None:
@@ -345,6 +366,7 @@ class Endpoint:
 
     def _set_connecting(self) -> None:
         self.state = State.CONNECTING
+        self.peer = None
         self._attempt_over.clear()
 
     def _forget(self) -> None:
@@ -353,12 +375,16 @@ class Endpoint:
         self._on_change(self)
 
     async def _disconnect(self) -> None:
-        transport, self._transport = self._transport, None
+        if self._reread is not None:
+            self._reread.cancel()
+            self._reread = None
         for task in list(self._streams):
             task.cancel()
         if self._streams:
             await asyncio.gather(*self._streams, return_exceptions=True)
+        transport = self._transport
         if transport is not None:
             transport.on_message = None
             transport.on_lost = None
             await transport.aclose()
+            self._transport = None  # not before: a cancelled close is begun again by `aclose`

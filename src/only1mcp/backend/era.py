@@ -65,6 +65,10 @@ class Peer:
     instructions: str | None
     supported: tuple[str, ...]
 
+    def offers(self, capability: str) -> bool:
+        """Return whether the capability is declared; a null or any other value that is no object declares nothing."""
+        return isinstance(self.capabilities.get(capability), dict)
+
 
 async def establish(
     transport: Transport,

@@ -11,7 +11,7 @@ import orjson
 from only1mcp._fast import ERROR, Envelope, elements, members
 from only1mcp.backend.base import CALLER, BackendCall, Transport
 from only1mcp.backend.era import Peer
-from only1mcp.errors import METHOD_NOT_FOUND, BackendAnswerError, ProtocolError
+from only1mcp.errors import METHOD_NOT_FOUND, BackendAnswerError, BackendTimeout, ProtocolError
 from only1mcp.wire import jsonrpc, mcp
 from only1mcp.wire.eras import own_params
 
@@ -20,6 +20,7 @@ log = logging.getLogger("only1mcp.backend")
 # A backend that pages for ever, or lists without end, would fill our memory and never finish its refresh.
 MAX_PAGES = 100
 MAX_ITEMS = 20_000
+MAX_BYTES = 64 << 20
 # Longer than any sane server needs, short enough not to hang a refresh.
 PAGE_TIMEOUT_S = 30.0
 
@@ -37,10 +38,14 @@ class ItemList:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """All lists of one endpoint, by list method; `peer` is who offers them."""
+    """All lists of one endpoint, by list method; `peer` is who offers them.
+
+    `unread` are the methods whose list could not be read: it is the last good one, or missing.
+    """
 
     peer: Peer
     lists: dict[str, ItemList] = field(default_factory=dict)
+    unread: tuple[str, ...] = ()
 
     def count(self, method: str) -> int:
         found = self.lists.get(method)
@@ -52,7 +57,8 @@ async def read_inventory(
 ) -> Inventory:
     """Read every list that the peer's capabilities promise, each page within `PAGE_TIMEOUT_S`.
 
-    A list that cannot be read keeps its last good copy from `last`; a dead connection raises `BackendError`.
+    A list that cannot be read keeps its last good copy from `last`. Raise `BackendError` for a dead connection, and for
+    one that gives no answer in time where there is no last copy.
     """
 
     async def ask(method: str, fields: dict[str, bytes]) -> Envelope:
@@ -61,16 +67,21 @@ async def read_inventory(
         return await transport.call(BackendCall(method, jsonrpc.request(id, method, params), id, PAGE_TIMEOUT_S))
 
     lists: dict[str, ItemList] = {}
+    unread: list[str] = []
     for method in mcp.LIST_METHODS:
-        if mcp.CAPABILITY_OF[method] not in peer.capabilities:
+        if not peer.offers(mcp.CAPABILITY_OF[method]):
             continue
+        kept = None if last is None else last.lists.get(method)
         try:
             lists[method] = await _read_list(method, ask)
-        except (ProtocolError, BackendAnswerError) as error:
+        except (ProtocolError, BackendAnswerError, BackendTimeout) as error:
+            if kept is None and isinstance(error, BackendTimeout):
+                raise
             log.warning("backend.list_failed", extra={"fields": {"method": method, "reason": error.message}})
-            if last is not None and method in last.lists:
-                lists[method] = last.lists[method]
-    return Inventory(peer, lists)
+            unread.append(method)
+            if kept is not None:
+                lists[method] = kept
+    return Inventory(peer, lists, tuple(unread))
 
 
 async def _read_list(method: str, ask: Ask) -> ItemList:
@@ -80,6 +91,7 @@ async def _read_list(method: str, ask: Ask) -> ItemList:
     seen: set[bytes] = set()
     ttl_ms: int | None = None
     public = True
+    size = 0
     for _ in range(MAX_PAGES):
         answer = await ask(method, {} if cursor is None else {"cursor": cursor})
         if answer.kind == ERROR:
@@ -91,11 +103,12 @@ async def _read_list(method: str, ask: Ask) -> ItemList:
             raise BackendAnswerError(f"{method} answered without an array {key!r}")
         items.extend(data[start:end] for start, end in elements(data, *fields[key]))
         page_ttl = jsonrpc.decode(data, fields["ttlMs"]) if "ttlMs" in fields else 0
-        page_ttl = page_ttl if isinstance(page_ttl, int) and page_ttl > 0 else 0
+        page_ttl = page_ttl if type(page_ttl) is int and page_ttl > 0 else 0
         ttl_ms = page_ttl if ttl_ms is None else min(ttl_ms, page_ttl)
         public = public and "cacheScope" in fields and jsonrpc.decode(data, fields["cacheScope"]) == "public"
-        if len(items) > MAX_ITEMS:
-            raise BackendAnswerError(f"{method} lists more than {MAX_ITEMS} items")
+        size += len(data)
+        if len(items) > MAX_ITEMS or size > MAX_BYTES:
+            raise BackendAnswerError(f"{method} lists more than {MAX_ITEMS} items or {MAX_BYTES >> 20} MiB")
         if "nextCursor" not in fields:
             return ItemList(tuple(items), ttl_ms, public)
         cursor = data[slice(*fields["nextCursor"])]

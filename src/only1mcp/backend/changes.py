@@ -1,0 +1,79 @@
+"""Keeps open the streams on which a backend tells that its lists have changed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+import orjson
+
+from only1mcp._fast import ERROR
+from only1mcp.backend.base import CALLER, BackendCall, OnMessage, Transport
+from only1mcp.backend.era import Peer
+from only1mcp.errors import BackendError, ProtocolError
+from only1mcp.wire import jsonrpc
+from only1mcp.wire.eras import own_params
+
+log = logging.getLogger("only1mcp.backend")
+
+# A server without such a stream ends the request at once; one that does so this often is not asked again.
+MAX_SHORT_STREAMS = 3
+SHORT_STREAM_S = 1.0
+
+_CAPABILITY_OF = {"toolsListChanged": "tools", "promptsListChanged": "prompts", "resourcesListChanged": "resources"}
+
+
+def announced(peer: Peer) -> list[str]:
+    """Return the notifications of `subscriptions/listen` that the peer's capabilities promise."""
+    capabilities = peer.capabilities
+    return [
+        name
+        for name, capability in _CAPABILITY_OF.items()
+        if isinstance(capabilities.get(capability), dict) and capabilities[capability].get("listChanged") is True
+    ]
+
+
+async def listen_stateless(
+    transport: Transport,
+    peer: Peer,
+    next_id: Callable[[], bytes],
+    on_message: OnMessage,
+    on_gap: Callable[[], None],
+    backoff: Callable[[int], float],
+) -> None:
+    """Hold `subscriptions/listen` open (2026-07-28 "Subscriptions"); `on_gap` after each break: nothing is replayed."""
+    failures = 0
+    while True:
+        id = next_id()
+        fields = {"notifications": orjson.dumps(dict.fromkeys(announced(peer), True))}
+        message = jsonrpc.request(id, "subscriptions/listen", own_params(peer.era, peer.revision, CALLER, fields))
+        try:
+            answer = await transport.call(BackendCall("subscriptions/listen", message, id, None, on_message=on_message))
+        except (BackendError, ProtocolError) as error:
+            log.info("backend.listen_ended", extra={"fields": {"reason": error.message}})
+        else:
+            if answer.kind == ERROR:
+                return
+        failures += 1
+        await asyncio.sleep(backoff(failures))
+        on_gap()
+
+
+async def listen_handshake(transport: Transport, on_gap: Callable[[], None], backoff: Callable[[int], float]) -> None:
+    """Hold the GET stream of an HTTP server open (2025-11-25 "Listening for Messages from the Server")."""
+    loop = asyncio.get_running_loop()
+    short = 0
+    while True:
+        began = loop.time()
+        try:
+            await transport.listen()
+        except (BackendError, ProtocolError) as error:
+            log.info("backend.listen_ended", extra={"fields": {"reason": error.message}})
+        lasted = loop.time() - began >= SHORT_STREAM_S
+        short = 0 if lasted else short + 1
+        if short > MAX_SHORT_STREAMS:
+            return
+        await asyncio.sleep(backoff(short + 1))
+        if lasted:
+            on_gap()
