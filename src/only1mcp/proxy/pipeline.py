@@ -119,7 +119,7 @@ class Pipeline:
         elif path != exchange.snapshot.config.proxy.path:
             raise RequestRefused("there is nothing at this path", code=INVALID_REQUEST, http_status=404)
         elif head.method == b"OPTIONS":
-            exchange.empty(204, self._origin.preflight_headers(head))
+            http.respond(204, self._origin.preflight_headers(head))
         else:
             self._authenticate(exchange)
             if head.method == b"POST":
