@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from only1mcp.backend.lines import KEPT_BYTES, LineSplitter, Overlong, answered_id, is_asking
+from only1mcp.backend.lines import KEPT_BYTES, LineSplitter, Overlong, answered_id, asks, is_asking
 
 LIMIT = 16
 
@@ -110,3 +110,11 @@ def test_what_asks_answers_nobody(head: bytes) -> None:
 def test_doubt_is_no_answer(line: bytes) -> None:
     assert answered_id(line, line) is None
     assert not is_asking(line)
+
+
+def test_a_whole_line_tells_for_sure_whether_it_asks() -> None:
+    assert asks(b'{"jsonrpc":"2.0","surplus":1,"id":1,"method":"ping"}')
+    assert not asks(b'{"jsonrpc":"2.0","id":1,"result":{"method":"ping"}}')
+    assert not asks(b'["method"]')
+    assert asks(b'{"method":"ping","id":1,')
+    assert not asks(b'{"id":1,"result":{"method":"ping"},')

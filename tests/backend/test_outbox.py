@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from only1mcp.backend.outbox import Line, Outbox
+from only1mcp.backend.outbox import Line, Outbox, on_one_line
 
 
 def drain(outbox: Outbox, at_once: int) -> bytes:
@@ -75,3 +75,9 @@ def test_a_large_line_is_not_copied() -> None:
     rest = outbox.data_to_send()[0]
     assert isinstance(rest, memoryview)
     assert rest.obj is message
+
+
+def test_line_breaks_between_tokens_become_spaces() -> None:
+    assert on_one_line(b'{\r\n"a":\n"b\\nc"\r}') == b'{  "a": "b\\nc" }'
+    message = b'{"a":1}'
+    assert on_one_line(message) is message

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
+import orjson
+
 # What is kept of both ends of a line beyond the limit: enough for the members around the id, useless as a store.
 KEPT_BYTES: Final = 1024
 
@@ -103,3 +105,12 @@ def answered_id(head: bytes, tail: bytes) -> bytes | None:
 def is_asking(head: bytes) -> bool:
     """Return whether the message that begins with `head` is a request or a notification: nobody's answer."""
     return _METHOD_AHEAD.match(head) is not None
+
+
+def asks(line: bytes) -> bool:
+    """Return whether a line that failed the scan is a request or notification all the same; their ids are not ours."""
+    try:
+        message = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return is_asking(line[:KEPT_BYTES])
+    return isinstance(message, dict) and "method" in message

@@ -88,3 +88,10 @@ def rest(line: Line) -> Sequence[bytes | memoryview]:
     if line.sent >= len(line.message):
         return (b"\n",)
     return (memoryview(line.message)[line.sent :] if line.sent else line.message, b"\n")
+
+
+def on_one_line(message: bytes) -> bytes:
+    """Return the message without line breaks: JSON has them between its tokens alone, where a space means the same."""
+    if b"\n" in message or b"\r" in message:
+        return message.replace(b"\r", b" ").replace(b"\n", b" ")
+    return message

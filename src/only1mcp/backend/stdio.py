@@ -12,9 +12,9 @@ import orjson
 from only1mcp._fast import ERROR, NOTIFICATION, REQUEST, Envelope, members, scan
 from only1mcp.backend.base import BackendCall, OnMessage, Transport
 from only1mcp.backend.guard import Guard
-from only1mcp.backend.lines import KEPT_BYTES, LineSplitter, Overlong, answered_id, is_asking
+from only1mcp.backend.lines import KEPT_BYTES, LineSplitter, Overlong, answered_id, asks, is_asking
 from only1mcp.backend.loglimit import LogLimit
-from only1mcp.backend.outbox import Line, Outbox, rest
+from only1mcp.backend.outbox import Line, Outbox, on_one_line, rest
 from only1mcp.backend.process import Child, child_environment, find_command
 from only1mcp.config.schema import BackendConfig
 from only1mcp.errors import (
@@ -137,7 +137,7 @@ class StdioTransport(Transport):
 
     async def send(self, message: bytes) -> None:
         self._running()
-        self._post(Line(_on_one_line(message)))
+        self._post(Line(on_one_line(message)))
 
     async def listen(self) -> None:
         """Return at once: what a child says unasked arrives on its one output."""
@@ -306,7 +306,7 @@ class StdioTransport(Transport):
     def _misread(self, line: bytes, error: ProtocolError) -> None:
         """A line that is not a valid message: the answer to a call if it names one, else only worth a log line."""
         head = line[:KEPT_BYTES]
-        id = error.id if error.id is not None and not _asks(line) else answered_id(head, line[-KEPT_BYTES:])
+        id = error.id if error.id is not None and not asks(line) else answered_id(head, line[-KEPT_BYTES:])
         if id is not None and id in self._pending:
             self._fail(id, f"sent an answer that cannot be read: {error.message}")
         else:
@@ -388,25 +388,9 @@ class _Pending:
     def __init__(self, call: BackendCall, future: asyncio.Future[Envelope]) -> None:
         self.call = call
         self.future = future
-        self.line = Line(_on_one_line(call.message))
+        self.line = Line(on_one_line(call.message))
         self.timer: asyncio.TimerHandle | None = None
 
     def fail(self, error: BackendError) -> None:
         if not self.future.done():
             self.future.set_exception(error)
-
-
-def _on_one_line(message: bytes) -> bytes:
-    """Return the message without line breaks: JSON has them between its tokens alone, where a space means the same."""
-    if b"\n" in message or b"\r" in message:
-        return message.replace(b"\r", b" ").replace(b"\n", b" ")
-    return message
-
-
-def _asks(line: bytes) -> bool:
-    """Return whether a line that failed the scan is a request or notification all the same; their ids are not ours."""
-    try:
-        message = orjson.loads(line)
-    except orjson.JSONDecodeError:
-        return is_asking(line[:KEPT_BYTES])
-    return isinstance(message, dict) and "method" in message
