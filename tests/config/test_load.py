@@ -667,6 +667,14 @@ def test_a_named_file_must_exist(place):
         load(None, {"ONLY1MCP_CONFIG_PATH": "missing.yaml"}, {})
 
 
+def test_file_names_cannot_steer_the_terminal(place):
+    for body in ('servers_dir: "a\\e[2Jb"', 'auth: {jwt: {secret_file: "a\\nb"}}'):
+        assert only_problem(place, body).isprintable()
+    with pytest.raises(ConfigError) as caught:
+        load(Path("a\x1b\udcff"), {}, {})
+    assert caught.value.problems[0].startswith(r"a\x1b\udcff: no such file")
+
+
 def test_a_bad_file_found_first_is_not_passed_over(place):
     write(place, "version: [", "only1mcp.yaml")
     write(place, 'version: "1.0"', "etc/config.yaml")

@@ -34,7 +34,10 @@ def _leave_logging_as_it_was():
     for name, (level, propagate) in levels.items():
         logging.getLogger(name).setLevel(level)
         logging.getLogger(name).propagate = propagate
-    assert not [thread for thread in threading.enumerate() if thread.name == "only1mcp-log"]
+    for thread in threading.enumerate():
+        if thread.name == "only1mcp-log":
+            thread.join(10)
+            assert not thread.is_alive()
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ import msgspec
 
 from only1mcp.config.build import Builder
 from only1mcp.config.credentials import Credentials
-from only1mcp.config.messages import Mark, Problems, join_path, listed, shown
+from only1mcp.config.messages import Mark, Problems, join_path, listed, printable, shown
 from only1mcp.config.notices import notices
 from only1mcp.config.rules import Rules
 from only1mcp.config.schema import JWT, TLS, Admin, ApiKey, BackendAuth, BackendConfig, Config, Output
@@ -119,7 +119,8 @@ def _find(path: Path | None, env: Mapping[str, str], problems: Problems, system:
             return named, read_file(named, problems)
         except FileNotFoundError:
             origin = "" if path is not None else " (named by ONLY1MCP_CONFIG_PATH)"
-            raise ConfigError([f"{named}: no such file{origin}; `only1mcp config init {named}` writes one"]) from None
+            text = f"{named}: no such file{origin}; `only1mcp config init {named}` writes one"
+            raise ConfigError([printable(text)]) from None
     places = [Path("only1mcp.yaml"), system / "config.yaml"]
     if home := env.get("HOME") or env.get("USERPROFILE"):
         places.insert(1, Path(home) / ".config" / "only1mcp" / "config.yaml")
@@ -129,7 +130,9 @@ def _find(path: Path | None, env: Mapping[str, str], problems: Problems, system:
         except FileNotFoundError:
             continue
     tried = listed([f"./{places[0]}", *map(str, places[1:])], "and")
-    raise ConfigError([f"no configuration file found; looked for {tried}; `only1mcp config init` writes one"])
+    raise ConfigError(
+        [printable(f"no configuration file found; looked for {tried}; `only1mcp config init` writes one")]
+    )
 
 
 def _version(root: Node, problems: Problems) -> Node:

@@ -61,10 +61,17 @@ class Problems:
     def error(self) -> ConfigError:
         """Return what was found as the error to raise."""
         ordered = sorted(self._found, key=lambda found: (self._files[found[0].file], found[0].line, found[0].column))
-        lines = [f"{mark}: {text}" for mark, text in ordered[:MAX_PROBLEMS]]
+        lines = [printable(f"{mark}: {text}") for mark, text in ordered[:MAX_PROBLEMS]]
         if len(ordered) > MAX_PROBLEMS:
             lines.append(f"and {len(ordered) - MAX_PROBLEMS} more")
         return ConfigError(lines)
+
+
+def printable(text: str) -> str:
+    """Return text with control characters and lone surrogates escaped: file names may hold anything."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def shown(value: object) -> str:

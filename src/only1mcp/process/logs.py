@@ -16,6 +16,7 @@ from typing import IO, Any
 
 import orjson
 
+from only1mcp.config.messages import printable
 from only1mcp.config.schema import Logging, Output
 from only1mcp.errors import ConfigError
 from only1mcp.process.logsink import FileTarget, Sink, StreamTarget, Target
@@ -184,7 +185,7 @@ def _open(config: Logging, console: IO[str] | None) -> tuple[list[tuple[Output, 
             reason = (error.strerror or str(error)).lower()
             if isinstance(error, FileNotFoundError):
                 reason = f"the directory {path.parent} does not exist, create it writable for this user"
-            problems.append(f"logging.outputs[{index}].path: {path} cannot be opened: {reason}")
+            problems.append(_clean(f"logging.outputs[{index}].path: {path} cannot be opened: {reason}"))
     return targets, problems
 
 
@@ -210,10 +211,7 @@ def _plain(value: object) -> str:
 
 def _clean(value: object) -> str:
     """Return text without control characters, line separators, direction marks and surrogates: escaped instead."""
-    text = _plain(value)
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    return printable(_plain(value))
 
 
 def _quoted(value: object) -> str:

@@ -202,11 +202,10 @@ class Sink:
         with self._lock:
             self._closed = True
             self._changed.notify_all()
-        if self._thread is not None and self._thread is not threading.current_thread():
+        if self._thread is None:
+            self._target.close()
+        elif self._thread is not threading.current_thread():
             self._thread.join(0.0 if self._stuck else FLUSH_LIMIT_S)
-            if self._thread.is_alive():
-                return
-        self._target.close()
 
     def _start(self, work: Callable[[], None]) -> threading.Thread | None:
         thread = threading.Thread(target=work, name="only1mcp-log", daemon=True)
@@ -223,6 +222,7 @@ class Sink:
             with self._lock:
                 self._busy = self._stuck = False
                 self._changed.notify_all()
+        self._target.close()
 
     def _take(self, *, wait: bool = True) -> list[bytes] | None:
         with self._lock:
