@@ -10,6 +10,7 @@ import tracemalloc
 import pytest
 from tests.frontend.serving import PIECE, App, Client, request, serving
 
+from only1mcp.frontend import connection as connection_module
 from only1mcp.frontend.connection import Connection
 from only1mcp.frontend.listener import Limits, Listener, Timeouts
 
@@ -502,3 +503,51 @@ async def test_an_idle_connection_is_small() -> None:
             connection.connection_lost(None)
         # 8 KB a connection, of which the transport and its socket need some.
         assert held / len(connections) < 6 * 1024
+
+
+async def test_after_the_last_byte_only_so_much_is_read() -> None:
+    async with serving(App()) as listener:
+        wire = Wire()
+        connection = Connection(listener, asyncio.get_running_loop())
+        connection.connection_made(wire)
+        connection.data_received(b"nonsense\r\n")
+        assert wire.written.startswith(b"HTTP/1.1 400 ")
+        for _ in range(16):
+            connection.data_received(b"x" * 64 * 1024)
+        assert not wire.closing
+        connection.data_received(b"x")
+        assert wire.closing
+        connection.connection_lost(None)
+
+
+async def test_after_the_last_byte_we_wait_only_so_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection_module, "LINGER_S", 0.05)
+    async with serving(App()) as listener, await Client.connect(listener.port) as client:
+        client.send(b"nonsense\r\n")
+        assert (await client.answer())[0] == 400
+        # This client has the end of our side and keeps its own open.
+        async with asyncio.timeout(10):
+            await gone(listener)
+
+
+async def test_a_wanted_body_that_stops_inside_a_stream_cuts_it_off() -> None:
+    app = App()
+    async with (
+        serving(app, timeouts=Timeouts(header_s=30, request_s=0.1, idle_s=30)) as listener,
+        await Client.connect(listener.port) as client,
+    ):
+        client.send(request("/early-stream", b"hello")[:-1])
+        assert (await client.head())[0] == 200
+        assert await client.rest() == b"5\r\nbegun\r\n"
+        assert not (await app.finished.get()).finished
+
+
+async def test_a_half_closed_http_1_0_client_is_never_asked() -> None:
+    app = App()
+    async with serving(app) as listener, await Client.connect(listener.port) as client:
+        client.send(b"GET /hang HTTP/1.0\r\n\r\n")
+        client.writer.write_eof()
+        await app.begun.wait()
+        app.release.set()
+        assert (await client.answer())[2] == b"released"
+        assert await client.rest() == b""

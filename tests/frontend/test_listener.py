@@ -18,7 +18,9 @@ from tests.frontend.serving import LIMITS, TIMEOUTS, App, Client, request, servi
 
 from only1mcp.errors import Only1MCPError
 from only1mcp.frontend import listener as listener_module
+from only1mcp.frontend.connection import Connection, HttpExchange
 from only1mcp.frontend.listener import Limits, Listener, Timeouts
+from only1mcp.frontend.owner import Admission
 
 TWO = Limits(LIMITS.max_header_bytes, LIMITS.max_body_bytes, max_connections=2)
 
@@ -260,7 +262,9 @@ async def test_a_client_in_clear_on_a_tls_port_is_closed(server_tls: ssl.SSLCont
 
 EXHAUSTED = """
 import asyncio, resource, sys
+from only1mcp.frontend.connection import Connection, HttpExchange
 from only1mcp.frontend.listener import Limits, Listener, Timeouts
+from only1mcp.frontend.owner import Admission
 from tests.frontend.serving import App
 
 async def main():
@@ -332,3 +336,37 @@ async def test_the_date_is_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     assert listener.date_field() is listener.date_field()
     clock[0] = 1.0
     assert listener.date_field() == (b"date", b"Thu, 01 Jan 1970 00:00:01 GMT")
+
+
+async def test_an_exchange_that_ignores_its_cancellation_holds_up_nobody(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Stubborn(App):
+        async def hang(self, exchange: HttpExchange) -> None:
+            self.begun.set()
+            while not self.release.is_set():
+                try:
+                    await self.release.wait()
+                except asyncio.CancelledError:
+                    self.cancelled += 1
+
+    monkeypatch.setattr(listener_module, "STOP_S", 0.05)
+    app = Stubborn()
+    async with serving(app) as listener:
+        async with await Client.connect(listener.port) as client:
+            client.send(request("/hang"))
+            await app.begun.wait()
+            await listener.drain(0)
+            assert "ignore their cancellation" in caplog.text
+            assert await client.rest() == b""
+        app.release.set()
+        assert (await app.finished.get()).client_gone
+        assert app.cancelled >= 1
+
+
+async def test_refuses_who_comes_while_it_drains() -> None:
+    async with serving(App()) as listener:
+        await listener.drain(30)
+        connection = Connection(listener, asyncio.get_running_loop())
+        assert listener.admit(connection) is Admission.REFUSE
+        listener.forget(connection)
