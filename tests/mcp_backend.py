@@ -87,6 +87,7 @@ class Backend:
 
     received: list[dict[str, Any]] = field(default_factory=list)
     heads: list[str] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)
     abandoned: list[str] = field(default_factory=list)
     reached: asyncio.Event = field(default_factory=asyncio.Event)
     # For scripts: `hold` tells that it runs, then waits to be let go.
@@ -154,6 +155,7 @@ class Backend:
             return _respond(writer, 200 if method == "DELETE" else 405)
         message = json.loads(body)
         self.received.append(message)
+        self.bodies.append(body)
         if "id" not in message or "method" not in message:
             if message.get("method") != "notifications/initialized":
                 self.notified.set()

@@ -11,7 +11,7 @@ from only1mcp._fast import NOTIFICATION, REQUEST, Envelope, members
 from only1mcp.backend.base import CALLER, BackendCall
 from only1mcp.backend.endpoint import Endpoint
 from only1mcp.backend.era import Peer
-from only1mcp.errors import BackendError, BackendTimeout, BackendUnavailable
+from only1mcp.errors import BackendAnswerError, BackendError, BackendTimeout, BackendUnavailable, ProtocolError
 from only1mcp.metrics import Metrics
 from only1mcp.proxy import uris
 from only1mcp.proxy.exchange import Exchange
@@ -109,7 +109,10 @@ async def _attempt(exchange: Exchange, target: Target, endpoint: Endpoint, peer:
 
 
 def to_client(exchange: Exchange, target: Target, method: str, answer: Answer) -> tuple[int, bytes]:
-    """Return HTTP status and body of the backend's answer as this client must see it."""
+    """Return HTTP status and body of the backend's answer as this client must see it.
+
+    Raise `BackendAnswerError` for an answer that cannot be translated.
+    """
     assert exchange.era is not None
     status, body = eras.to_client(
         answer.message,
@@ -122,7 +125,10 @@ def to_client(exchange: Exchange, target: Target, method: str, answer: Answer) -
     )
     catalog = exchange.snapshot.catalog
     if catalog.rewrites_uris and b'"uri"' in body:
-        body = uris.rewrite(body, method, lambda uri: catalog.public_uri(target.group.id, uri))
+        try:
+            body = uris.rewrite(body, method, lambda uri: catalog.public_uri(target.group.id, uri))
+        except ProtocolError as error:
+            raise BackendAnswerError(f"the backend's answer cannot be used: {error.message}") from error
     return status, body
 
 
