@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 from typing import Any
 
 from setuptools import Extension, setup
@@ -45,7 +44,7 @@ class BuildExtensions(build_ext):
         # A process that has the old library mapped would crash if its file were overwritten in place.
         fresh = f"{outfile}.new"
         _, copied = super().copy_file(infile, fresh, *args, **options)
-        if not self.dry_run:
+        if os.path.exists(fresh):
             os.replace(fresh, outfile)
         return outfile, copied
 
@@ -60,11 +59,7 @@ def extensions() -> list[Extension]:
             raise
         print("only1mcp: Cython is not installed, building without the compiled parts", file=sys.stderr)
         return []
-    modules = [
-        Extension(f"only1mcp._fast.{name}", [f"src/only1mcp/_fast/{name}.pyx"], optional=MODE != "require")
-        for name in SOURCES
-        if Path(f"src/only1mcp/_fast/{name}.pyx").exists()
-    ]
+    modules = [Extension(f"only1mcp._fast.{name}", [f"src/only1mcp/_fast/{name}.pyx"]) for name in SOURCES]
     checked: list[Extension] = cythonize(
         modules,
         build_dir="build/cython-debug" if DEBUG else "build/cython",
@@ -76,6 +71,8 @@ def extensions() -> list[Extension]:
             "initializedcheck": DEBUG,
         },
     )
+    for extension in checked:
+        extension.optional = MODE != "require"
     return checked
 
 
