@@ -28,6 +28,7 @@ from tests.backend.hostile import (
 )
 
 from only1mcp._fast import ERROR, NOTIFICATION, RESULT, Envelope
+from only1mcp.backend import http
 from only1mcp.backend.answer import MAX_ANSWER_BYTES
 from only1mcp.backend.http import HttpTransport
 from only1mcp.errors import BackendAnswerError, BackendError, BackendRefused, BackendTimeout
@@ -198,7 +199,11 @@ CASES = [
     bad("100 MB until the end", floods(HEAD + b"\r\n", b" " * 65536, 100 * MIB), "longer than"),
     bad("100 MB line", floods(SSE_HEAD + chunk(b"data: "), chunk(b"x" * 65536), 100 * MIB), "event is longer than"),
     bad("100 MB comment", floods(SSE_HEAD + chunk(b":"), chunk(b"x" * 65536), 100 * MIB), "event is longer than"),
-    bad("100 MB event", floods(SSE_HEAD, chunk(b"data: some text\n" * 4096), 150 * MIB), "event is longer than"),
+    bad(
+        "100 MB event",
+        floods(SSE_HEAD, chunk((b"data: " + b"x" * 1000 + b"\n") * 64), 150 * MIB),
+        "event is longer than",
+    ),
     # What is not the answer.
     bad("another id", answers(OK.replace(b"@", b"999")), "no response with the id"),
     bad("the id as a string", answers(OK.replace(b"@", b'"@"')), "no response with the id"),
@@ -387,18 +392,46 @@ async def test_requests_on_a_stateless_stream_are_dropped(caplog: pytest.LogCapt
 
 @pytest.mark.parametrize("cut", ["same piece", "next piece"])
 async def test_a_second_answer_is_dropped_with_its_connection(cut: str, caplog: pytest.LogCaptureFixture) -> None:
-    first, second = event(OK_2), event(OK.replace(b"@", b"3"))
+    answered = asyncio.Event()
+
+    async def twice(incoming: Incoming) -> None:
+        await incoming.send(SSE_HEAD, event(OK_2))
+        await answered.wait()
+        await incoming.send(event(OK.replace(b"@", b"3")), LAST_CHUNK)
+
     async with hosted(STATELESS) as (server, transport):
         if cut == "same piece":
             two = EVENT_HEAD + OK_2 + b"\n\n" + EVENT_HEAD + OK.replace(b"@", b"3") + b"\n\n"
             server.script("tools/call", streams(chunk(two)))
         else:
-            server.script("tools/call", sends(SSE_HEAD, first, second, LAST_CHUNK, then=stay))
+            server.script("tools/call", twice)
         assert (await transport.call(make_call(2))).id == b"2"
+        answered.set()
         await server.connections_left(0)
         assert (await transport.call(make_call(3, "prompts/get"))).data.endswith(b'"result":{"ok":true}}')
         assert server.connections == 2
         assert "backend.surplus_answer" in caplog.text
+
+
+@pytest.mark.parametrize("rest", [b"", b"zz\r\n", chunk(b": comment\n" * 10_000), chunk(b"data: " + b"x" * 70_000)])
+async def test_a_stream_that_does_not_end_well_after_its_answer_loses_its_connection(
+    rest: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "DRAIN_TIMEOUT_S", 0.05)
+
+    answered = asyncio.Event()
+
+    async def lingers(incoming: Incoming) -> None:
+        await incoming.send(SSE_HEAD, event(incoming.result()))
+        await answered.wait()
+        await incoming.send(rest)
+        await stay_silent(incoming)
+
+    async with hosted(STATELESS) as (server, transport):
+        server.script("tools/call", lingers)
+        assert (await transport.call(make_call(2))).kind == RESULT
+        answered.set()
+        await server.connections_left(0)
 
 
 async def test_a_stream_that_ends_soon_after_its_answer_keeps_its_connection() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import select
 import socket
 from collections.abc import Iterator
 
@@ -89,7 +90,12 @@ async def test_one_exchange_after_another(listener: socket.socket) -> None:
     await end(connection, peer)
 
 
-async def test_an_end_is_known_before_the_event_loop_reports_it(listener: socket.socket) -> None:
+@pytest.mark.parametrize("has_poll", [True, False])
+async def test_an_end_is_known_before_the_event_loop_reports_it(
+    listener: socket.socket, monkeypatch: pytest.MonkeyPatch, has_poll: bool
+) -> None:
+    if not has_poll:  # Windows
+        monkeypatch.delattr(select, "poll", raising=False)
     connection, peer = await open_to(listener)
     assert connection.usable
     peer.close()
@@ -240,6 +246,14 @@ async def test_a_backend_that_dies_while_we_write(listener: socket.socket) -> No
         await asking
     assert connection.sent
     assert not connection.answered
+    await connection.closed
+
+
+async def test_aborting_before_the_connection_is_made(listener: socket.socket) -> None:
+    connection = HttpConnection()
+    connection.abort()
+    await asyncio.get_running_loop().create_connection(lambda: connection, *listener.getsockname())
+    Peer(listener).close()
     await connection.closed
 
 

@@ -31,6 +31,7 @@ from only1mcp import __version__
 from only1mcp._fast import RESULT, Envelope
 from only1mcp.backend import connection
 from only1mcp.backend import http as module
+from only1mcp.backend.connection import HttpConnection
 from only1mcp.backend.http import HttpTransport
 from only1mcp.config.schema import BackendAuth, BackendConfig
 from only1mcp.config.secret import Secret
@@ -324,6 +325,33 @@ async def test_a_backend_that_restarts_fails_no_later_call() -> None:
         await server.connections_left(0)
         await asyncio.gather(*(transport.call(make_call(number)) for number in range(20, 40)))
         assert len(server.of("tools/call")) == 40
+
+
+async def test_a_connection_that_dies_before_it_is_used_costs_nothing() -> None:
+    async with hosted(STATELESS) as (server, transport):
+        transport._pool._max_connections = 1
+        connection = await transport._pool.acquire()
+        calling = asyncio.ensure_future(transport.call(make_call(1)))
+        await asyncio.sleep(0)
+        transport._pool.release(connection)  # it is the call's now, but the call has not begun
+        connection.eof_received()
+        assert (await calling).kind == RESULT
+        assert len(server.of("tools/call")) == 1
+
+
+async def test_connections_that_all_die_before_they_are_used_make_the_backend_unavailable() -> None:
+    async with hosted(STATELESS) as (server, transport):
+        open_connection = transport._pool._connect
+
+        async def stillborn() -> HttpConnection:
+            connection = await open_connection()
+            connection.eof_received()
+            return connection
+
+        transport._pool._connect = stillborn
+        with pytest.raises(BackendUnavailable, match="before the request was sent"):
+            await transport.call(make_call(1))
+        assert not server.received
 
 
 # Giving up.

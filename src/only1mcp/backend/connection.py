@@ -183,11 +183,7 @@ class HttpConnection(asyncio.Protocol):
             return
         self.answered = True
         self._unread += len(data)
-        try:
-            self._http.receive_data(data)
-        except ProtocolError as error:
-            self._lose(f"the answer is not valid HTTP: {error.message}")
-            return
+        self._http.receive_data(data)
         if self._unread > READ_HIGH_WATER_BYTES and self._reading and self._transport is not None:
             self._reading = False
             self._transport.pause_reading()
@@ -195,10 +191,7 @@ class HttpConnection(asyncio.Protocol):
 
     def eof_received(self) -> None:
         if self.state is State.BUSY and self._failure is None:
-            try:
-                self._http.receive_eof()
-            except ProtocolError:
-                pass
+            self._http.receive_eof()
         self._lose("the backend closed the connection before the answer was complete")
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -208,8 +201,7 @@ class HttpConnection(asyncio.Protocol):
             self._lose("the connection to the backend broke before the answer was complete")
         self._transport = None
         self._socket_fd = -1
-        if not self.closed.done():
-            self.closed.set_result(None)
+        self.closed.set_result(None)
 
     def pause_writing(self) -> None:
         self._writing = False

@@ -198,7 +198,7 @@ class HttpTransport(Transport):
 
         It is sent a second time, over a new connection, when no byte of it left us, or when it is `repeatable` and the
         connection was a kept one that died before any byte of an answer. `on_abandoned` is called when the task is
-        cancelled after a byte left us. A connection on which `is_surplus` bytes follow is not used again.
+        cancelled while it waits for the answer. A connection on which `is_surplus` bytes follow is not used again.
         """
         for attempt in (1, 2):
             connection = await self._pool.acquire(fresh=attempt == 2)
@@ -217,7 +217,7 @@ class HttpTransport(Transport):
                 raise
             except BaseException as error:
                 connection.abort()
-                if isinstance(error, asyncio.CancelledError) and connection.sent and on_abandoned is not None:
+                if isinstance(error, asyncio.CancelledError) and on_abandoned is not None:
                     on_abandoned()
                 raise
             finally:

@@ -120,9 +120,7 @@ class Pool:
                 self._leased.add(leased)
         if returned is not None and returned in self._leased:
             self._leased.remove(returned)
-            if self._closed:
-                returned.abort()
-            elif returned.finish():
+            if returned.finish():
                 self._idle.append(returned)
         if lost is not None and lost in self._idle:
             self._idle.remove(lost)
