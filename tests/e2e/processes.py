@@ -45,7 +45,7 @@ class Process:
 
     def __init__(self, command: list[str], log: Path, *, env: Mapping[str, str] | None = None) -> None:
         self.log = log
-        with log.open("ab") as output:
+        with log.open("wb") as output:
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
