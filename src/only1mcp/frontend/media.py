@@ -10,10 +10,10 @@ EVENT_STREAM = b"text/event-stream"
 
 
 def check_media_types(head: RequestHead) -> None:
-    """Raise `RequestRefused`: 400 for a body that is not declared JSON, 406 for a client that takes only one answer form."""
+    """Raise `RequestRefused`: 400 for a body not declared JSON, 406 for a client that takes only one answer form."""
     declared = head.get(b"content-type")
     kind, _, parameters = (declared or b"").lower().partition(b";")
-    charset = parameters.replace(b" ", b"").replace(b'"', b"")
+    charset = _without_blanks(parameters).replace(b'"', b"")
     if kind.strip() != JSON or charset not in (b"", b"charset=utf-8"):
         raise RequestRefused(
             f"expected Content-Type application/json, got {(declared or b'nothing').decode('latin-1'):.60}",
@@ -28,10 +28,18 @@ def check_media_types(head: RequestHead) -> None:
 
 
 def _accepts_both(values: list[bytes]) -> bool:
-    taken = set()
+    taken: dict[bytes, bool] = {}
     for value in values:
         for entry in value.lower().split(b","):
-            kind, *parameters = entry.replace(b" ", b"").replace(b"\t", b"").split(b";")
-            if not any(p.startswith(b"q=") and not p[2:].strip(b"0.") for p in parameters):
-                taken.add(kind)
-    return all(kind in taken or kind.split(b"/")[0] + b"/*" in taken or b"*/*" in taken for kind in (JSON, EVENT_STREAM))
+            kind, *parameters = _without_blanks(entry).split(b";")
+            taken[kind] = not any(p.startswith(b"q=") and not p[2:].strip(b"0.") for p in parameters)
+    return all(_is_taken(kind, taken) for kind in (JSON, EVENT_STREAM))
+
+
+def _is_taken(kind: bytes, taken: dict[bytes, bool]) -> bool:
+    """The most specific range decides (RFC 9110 section 12.5.1)."""
+    return next((taken[each] for each in (kind, kind.split(b"/")[0] + b"/*", b"*/*") if each in taken), False)
+
+
+def _without_blanks(text: bytes) -> bytes:
+    return text.replace(b" ", b"").replace(b"\t", b"")

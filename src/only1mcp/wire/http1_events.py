@@ -78,7 +78,8 @@ class RequestHead(Fields):
         self.expect_continue = expect_continue
 
     def __repr__(self) -> str:
-        return f"<RequestHead {self.method!r} {self.target!r} {self.headers!r}>"
+        # Values may be credentials; a repr ends up in logs and tracebacks.
+        return f"<RequestHead {self.method!r} {self.target!r} fields={len(self.headers)}>"
 
 
 class ResponseHead(Fields):
@@ -102,7 +103,7 @@ class ResponseHead(Fields):
         self.chunked = chunked
 
     def __repr__(self) -> str:
-        return f"<ResponseHead {self.status} {self.headers!r}>"
+        return f"<ResponseHead {self.status} fields={len(self.headers)}>"
 
 
 ServerEvent = RequestHead | bytes | End | Closed
