@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from tests.in_process import configured, running
+from tests.in_process import configured, proxied, running
 from tests.mcp_backend import HANDSHAKE as HANDSHAKE_BACKEND
 from tests.mcp_backend import STATELESS as STATELESS_BACKEND
 from tests.mcp_backend import Backend, Call, Fault, Outcome, echo, text
