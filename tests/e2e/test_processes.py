@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.e2e.gateway import http_backend, npx_backend, sdk_server, stdio_backend, wait_for_tools
-from tests.e2e.processes import Proxy, descendants, is_alive, until
+from tests.e2e.processes import Proxy, command_line, descendants, is_alive, until
 from tests.e2e.wire_client import RpcError, WireClient
 
 GONE_S = 10.0
@@ -40,7 +40,7 @@ async def test_killed_child_is_restarted_and_the_others_go_on(family: Proxy, era
         assert await client.text("flow_echo", text="a") == "a"
         assert "5" in await client.text("get-sum", a=2, b=3)
         assert _pid_of(family, "mcp-server-everything") == everything
-        new = await _after_restart(client)
+        new = int(await _after_restart(client, "pipe_pid"))
     assert new != pid
     assert new in descendants(family.pid)
 
@@ -56,7 +56,18 @@ async def test_call_in_flight_at_a_killed_child_gets_an_error_at_once(family: Pr
             async with asyncio.timeout(5):
                 await call
         assert caught.value.code in {-31001, -31007}
-        await _after_restart(killer)
+        await _after_restart(killer, "pipe_pid")
+
+
+async def test_killed_wrapper_takes_the_server_behind_it_along(family: Proxy, era: str) -> None:
+    everything = _pid_of(family, "mcp-server-everything")
+    (npx,) = [pid for pid, command in descendants(family.pid).items() if "npm exec" in command or "npx" in command]
+    os.kill(npx, signal.SIGKILL)
+    until(lambda: not is_alive(everything), GONE_S, f"the end of {command_line(everything)!r}")
+    async with WireClient(family.url, era) as client:
+        total = await _after_restart(client, "get-sum", a=2, b=3)
+    assert "5" in total
+    assert _pid_of(family, "mcp-server-everything") != everything
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
@@ -68,6 +79,16 @@ def test_signal_ends_the_proxy_with_status_0_and_no_child_left(family: Proxy, nu
     assert [children[pid] for pid in children if is_alive(pid)] == []
 
 
+async def test_call_in_flight_is_answered_before_the_proxy_ends(family: Proxy, era: str) -> None:
+    async with WireClient(family.url, era) as client, WireClient(family.url, era) as other:
+        call = asyncio.create_task(client.text("pipe_wait", seconds=1))
+        for _ in range(3):  # later than the call, and over the same pipe
+            await other.text("pipe_echo", text="the call has left")
+        family.signal(signal.SIGTERM)
+        assert await call == "waited 1"
+    assert family.wait() == 0, family.output
+
+
 def test_sigkill_of_the_proxy_leaves_no_child(family: Proxy) -> None:
     children = descendants(family.pid)
     assert len(children) >= 2
@@ -76,12 +97,12 @@ def test_sigkill_of_the_proxy_leaves_no_child(family: Proxy) -> None:
     until(lambda: not any(is_alive(pid) for pid in children), GONE_S, f"the end of {children}")
 
 
-async def _after_restart(client: WireClient) -> int:
+async def _after_restart(client: WireClient, tool: str, **arguments: int) -> str:
     """Call until the restarted child answers; calls before that may fail, but say why."""
     async with asyncio.timeout(RESTART_S):
         while True:
             try:
-                return int(await client.text("pipe_pid"))
+                return await client.text(tool, **arguments)
             except RpcError as error:
                 assert error.code in {-31001, -31007}, error
 
