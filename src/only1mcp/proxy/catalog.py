@@ -102,14 +102,17 @@ class Catalog:
         self._groups = tuple(groups)
         found = [(group, inventory) for group in groups.values() if (inventory := group.inventory) is not None]
         self.lists = {method: self._merge(method, found) for method in LIST_METHODS}
-        self._qualified = {
-            method: {names.qualified(item.group, item.local): item for item in merged.items}
-            for method, merged in self.lists.items()
-            if _KEY[method] == "name"
-        }
-        self._resource_groups = tuple(group.id for group, found_ in found if "resources" in found_.peer.capabilities)
+        self._qualified: dict[str, dict[str, Item]] = {"tools/list": {}, "prompts/list": {}}
+        for method, by_name in self._qualified.items():
+            for item in self.lists[method].items:
+                # Like bare names: who comes later changes nothing for those before.
+                by_name.setdefault(names.qualified(item.group, item.local), item)
+        self._resource_groups = tuple(group.id for group, inventory in found if inventory.peer.offers("resources"))
+        # A template that leaves the scheme open would draw every URI to its group that nobody lists.
         self._templates = [
-            (UriTemplate(item.original), item.group) for item in self.lists["resources/templates/list"].items
+            (UriTemplate(item.original), item.group)
+            for item in self.lists["resources/templates/list"].items
+            if ":" in item.original.partition("{")[0]
         ]
         self._schemes = _scheme_owners(self.lists)
         self.capabilities = _merged_capabilities(inventory for _, inventory in found)
@@ -141,6 +144,9 @@ class Catalog:
 
     def public_uri(self, group: str, uri: str) -> str:
         """Return what a client must be given for a URI of this group, so that reading it comes back to this group."""
+        split = names.split_uri(uri)
+        if split is not None and split[0] in self._groups:
+            return names.qualified_uri(group, uri)  # of a gateway behind us, or made to look like another group's
         if len(self._resource_groups) < 2 or uri.startswith(("https:", "http:")):
             return uri  # nothing to confuse, or a URI that clients may fetch themselves
         return uri if self.resource_owner(uri) == (group, uri) else names.qualified_uri(group, uri)
@@ -192,7 +198,7 @@ class Catalog:
             if not _offered(group, original):
                 return None
             local = group.rules.rename.get(original, original)
-        public = self._public(key, group.id, local, taken)
+        public = self._public(key, group.id, local, original, taken)
         if public in taken:
             self.collisions.append(f"{public!r} of {group.id!r}, already offered by {taken[public].group!r}")
             _left_out(group, method, raw, f"the name {public!r} is taken by {taken[public].group!r}")
@@ -201,18 +207,22 @@ class Catalog:
             raw = jsonrpc.splice(raw, [(*span, orjson.dumps(public))])
         return Item(public, group.id, local, original, raw, inventory.peer.era is Era.STATELESS, annotations)
 
-    def _public(self, key: str, group: str, local: str, taken: dict[str, Item]) -> str:
+    def _public(self, key: str, group: str, local: str, original: str, taken: dict[str, Item]) -> str:
         """Return the key clients shall use; it may be taken, where no rule gives a free one."""
         if key != "name":
-            return local if local not in taken else names.qualified_uri(group, local)
-        bare = names.fitting(local)
-        if self._naming == "prefixed" or (self._naming == "auto" and bare in taken):
-            return names.qualified(group, local)
-        return bare
+            split = names.split_uri(local)
+            foreign = split is not None and split[0] in self._groups
+            return names.qualified_uri(group, local) if foreign or local in taken else local
+        public = names.fitting(local)
+        if self._naming == "prefixed" or (self._naming == "auto" and public in taken):
+            public = names.qualified(group, local)
+            if public in taken:
+                public = names.apart(group, original)
+        return public
 
 
 def _annotations(raw: bytes) -> tuple[Annotation, ...]:
-    if b"x-mcp-header" not in raw:
+    if b"x-mcp-header" not in raw and b"\\u" not in raw:  # keys may be spelled with escapes
         return ()
     schema = orjson.loads(raw).get("inputSchema")
     return tuple(header_params(schema)) if isinstance(schema, dict) else ()
@@ -252,7 +262,7 @@ def _merged_capabilities(inventories: Iterable[Inventory]) -> dict[str, dict[str
     merged: dict[str, dict[str, bool]] = {}
     for inventory in inventories:
         for name in ("tools", "resources", "prompts", "completions"):
-            if name in inventory.peer.capabilities:
+            if inventory.peer.offers(name):
                 merged[name] = {}
     return merged
 

@@ -26,6 +26,12 @@ def fitting(name: str) -> str:
     return f"{name[: MAX_NAME - 9]}_{xxhash.xxh3_64_hexdigest(name.encode())[:8]}"
 
 
+def apart(group: str, name: str) -> str:
+    """Return a name for an item whose qualified name is taken: another group and name can be joined to the same."""
+    digest = xxhash.xxh3_64_hexdigest(f"{group}\0{name}".encode())
+    return f"{group}{SEPARATOR}{name}"[: MAX_NAME - 9] + "_" + digest[:8]
+
+
 def qualified_uri(group: str, uri: str) -> str:
     """Return a URI or URI template of ours that names the group and carries the original as it is.
 

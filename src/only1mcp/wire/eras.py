@@ -135,7 +135,7 @@ def _progress_token(data: bytes, meta: Span | None) -> bytes | None:
     if meta is None:
         return None
     text = data[slice(*meta)]
-    if b"progressToken" not in text and b"\\" not in text:  # a key may be spelled with escapes
+    if b"progressToken" not in text and b"\\u" not in text:  # a key may be spelled with escapes
         return None
     span = members(data, *meta).get("progressToken")
     return None if span is None or data[span[0]] not in _TOKEN_STARTS else data[slice(*span)]
