@@ -120,7 +120,7 @@ class CallReader:
             if message.kind in (RESULT, ERROR):
                 if message.id == self._call.id and response is None:
                     response = message
-                else:
+                elif message.id is not None:  # an error without id is how servers refuse what they have not read
                     self._warn("backend.foreign_answer")
             else:
                 deliver(message, self._on_message, self._revision, self._name)
