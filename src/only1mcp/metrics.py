@@ -117,7 +117,7 @@ class Metrics:
         self._counters.add(_SOURCE_SLOT[source])
 
     def backend_answered(self, backend: str, duration_s: float) -> None:
-        """Count a call that a backend answered."""
+        """Count a call that a backend answered, or that its client took back before."""
         self._counters.observe(self._block(backend) + _BLOCK_DURATION, _BUCKETS_US, _microseconds(duration_s))
 
     def backend_failed(self, backend: str, duration_s: float) -> None:

@@ -63,7 +63,8 @@ async def perform(exchange: Exchange, target: Target, metrics: Metrics, request_
             failed.add(endpoint.id)
             continue
         except asyncio.CancelledError:
-            metrics.backend_failed(endpoint.id, loop.time() - began)
+            # The client has left or cancelled: no fault of the backend, whatever it was about to say.
+            metrics.backend_answered(endpoint.id, loop.time() - began)
             raise
         metrics.backend_answered(endpoint.id, loop.time() - began)
         return Answer(answer, peer.era, orjson.dumps(peer.server_info))
@@ -149,7 +150,9 @@ class _Relay:
             return
         elif method == "notifications/progress":
             if self._progress_token is not None:
-                self._exchange.interim(self._with_token(message, self._progress_token))
+                relayed = _with_token(message, self._progress_token)
+                if relayed is not None:
+                    self._exchange.interim(relayed)
         elif method == "notifications/message":
             if self._wants_logs():
                 self._exchange.interim(message.data)
@@ -157,11 +160,6 @@ class _Relay:
             return
         elif self._same_era and method not in ("notifications/cancelled", "notifications/resources/updated"):
             self._exchange.interim(message.data)
-
-    def _with_token(self, message: Envelope, token: bytes) -> bytes:
-        data = message.data
-        span = None if message.params is None else members(data, *message.params).get("progressToken")
-        return data if span is None else jsonrpc.splice(data, [(*span, token)])
 
     def _wants_logs(self) -> bool:
         """A stateless client gets log messages only where its request asked for them."""
@@ -173,3 +171,12 @@ class _Relay:
             and message.meta is not None
             and mcp.META_LOG_LEVEL in members(message.data, *message.meta)
         )
+
+
+def _with_token(message: Envelope, token: bytes) -> bytes | None:
+    """Return progress with the client's own token, None where it is not clear whose token it has."""
+    try:
+        span = None if message.params is None else members(message.data, *message.params).get("progressToken")
+    except ProtocolError:
+        return None
+    return None if span is None else jsonrpc.splice(message.data, [(*span, token)])
