@@ -143,7 +143,9 @@ class Endpoint:
         try:
             return await transport.call(call)
         except BackendUnavailable as error:
-            if self.config.transport != "stdio":  # a child tells itself when it dies; it may only be busy
+            # A child tells itself when it dies, it may only be busy; and to lose an HTTP server is to cut off every
+            # call that it is still answering.
+            if self.config.transport != "stdio" and self.in_flight == 1:
                 self._lose(transport, error.message)
             raise
         except BackendRefused as error:
