@@ -43,5 +43,6 @@ def _backend(endpoint: Endpoint, group: str) -> dict[str, Any]:
         entry["resources"] = inventory.count("resources/list")
         entry["prompts"] = inventory.count("prompts/list")
     if endpoint.last_error is not None:
-        entry["error"] = endpoint.last_error
+        # A command or path of the system may hold bytes that are no UTF-8, here lone surrogates.
+        entry["error"] = endpoint.last_error.encode(errors="replace").decode()
     return entry

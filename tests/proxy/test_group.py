@@ -1,0 +1,57 @@
+"""Groups: who belongs together, whose lists count, and who takes a call."""
+
+from __future__ import annotations
+
+import pytest
+from tests.proxy.offers import groups_of, offer
+
+from only1mcp.backend.endpoint import State
+from only1mcp.config.schema import LoadBalancer, ToolRules
+from only1mcp.proxy.group import make_groups
+
+
+def test_groups_are_in_the_order_of_their_first_backend() -> None:
+    groups = groups_of(offer("a", group="x"), offer("b"), offer("c", group="x"), offer("d", group="a"))
+    assert {id: list(group.endpoints) for id, group in groups.items()} == {"x": ["a", "c"], "b": ["b"], "a": ["d"]}
+    assert list(groups) == ["x", "b", "a"]
+
+
+def test_lists_are_the_first_ones_that_exist_and_rules_the_first_ones() -> None:
+    first = offer("a", group="x", tools=["one"], rules=ToolRules(deny=("z",)))
+    second = offer("b", group="x", tools=["two"])
+    group = groups_of(first, second)["x"]
+    assert group.inventory is first.inventory
+    first.inventory = None
+    assert group.inventory is second.inventory
+    second.inventory = None
+    assert group.inventory is None
+    assert group.rules.deny == ("z",)
+
+
+ALGORITHMS = ["round_robin", "least_connections", "random", "weighted_random", "consistent_hash"]
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("key", [None, b"k"])
+def test_picks_who_is_up_then_who_is_about_to_be(algorithm: str, key: bytes | None) -> None:
+    a, b, c = (offer(id, group="x") for id in "abc")
+    group = make_groups([a, b, c], LoadBalancer(algorithm=algorithm))["x"]  # type: ignore[arg-type]
+    a.state, b.state, c.state = State.DOWN, State.CONNECTING, State.UP
+    assert {group.pick(key) for _ in range(20)} == {c}
+    assert group.pick(key, frozenset("c")) is b
+    assert group.pick(key, frozenset("bc")) is None
+    c.state = State.CLOSED
+    assert group.pick(key) is b
+    b.state = State.DOWN
+    assert group.pick(key) is None
+
+
+def test_a_key_keeps_its_endpoint_and_fewer_calls_count() -> None:
+    endpoints = [offer(id, group="x") for id in "abc"]
+    group = make_groups(endpoints, LoadBalancer(algorithm="consistent_hash"))["x"]
+    homes = {key: group.pick(b"%d" % key) for key in range(50)}
+    assert len(set(homes.values())) == 3
+    assert all(group.pick(b"%d" % key) is home for key, home in homes.items())
+    group = make_groups(endpoints, LoadBalancer(algorithm="least_connections"))["x"]
+    endpoints[0].in_flight = endpoints[2].in_flight = 5
+    assert group.pick(None) is endpoints[1]

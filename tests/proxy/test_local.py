@@ -1,0 +1,129 @@
+"""Answers of our own: initialize, server/discover and the lists with their pages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+from tests.proxy.exchanges import ANONYMOUS
+from tests.proxy.offers import catalog_of, offer
+
+from only1mcp._fast import scan
+from only1mcp.errors import Only1MCPError
+from only1mcp.proxy import catalog as catalog_module
+from only1mcp.proxy import local
+from only1mcp.proxy.auth import Principal
+from only1mcp.wire.mcp import META_SERVER_INFO, Era
+
+H, S = Era.HANDSHAKE, Era.STATELESS
+CATALOG = catalog_of(offer("a", tools=["t1", "t2"], instructions="be kind", ttl_ms=60_000, public=True))
+
+
+def message(method: str, params: Any = None) -> Any:
+    return scan(
+        orjson.dumps({"jsonrpc": "2.0", "id": 1, "method": method} | ({} if params is None else {"params": params}))
+    )
+
+
+def test_initialize() -> None:
+    params = {"protocolVersion": "2025-06-18", "capabilities": {"sampling": {}}, "clientInfo": {"name": "c"}}
+    revision, capabilities, result = local.initialize(CATALOG, message("initialize", params))
+    assert (revision, capabilities) == ("2025-06-18", b'{"sampling":{}}')
+    assert orjson.loads(result) == {
+        "protocolVersion": "2025-06-18",
+        "capabilities": {"tools": {}},
+        "serverInfo": local.IMPLEMENTATION,
+        "instructions": "[a] be kind",
+    }
+    assert "instructions" not in orjson.loads(local.initialize(catalog_of(), message("initialize", params))[2])
+
+
+@pytest.mark.parametrize("version", ["2026-07-28", "1", ""])
+def test_an_unknown_revision_is_answered_with_our_latest(version: str) -> None:
+    assert local.initialize(CATALOG, message("initialize", {"protocolVersion": version}))[0] == "2025-11-25"
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        None,
+        {},
+        {"protocolVersion": None},
+        {"protocolVersion": 5},
+        {"protocolVersion": ["2025-11-25"]},
+        {"protocolVersion": "2025-11-25", "capabilities": None},
+        {"protocolVersion": "2025-11-25", "capabilities": []},
+        {"protocolVersion": "2025-11-25", "capabilities": "all"},
+    ],
+)
+def test_initialize_refuses(params: Any) -> None:
+    with pytest.raises(Only1MCPError) as caught:
+        local.initialize(CATALOG, message("initialize", params))
+    assert caught.value.code == -32602
+
+
+def test_discover() -> None:
+    result = orjson.loads(local.discover(CATALOG))
+    assert result == {
+        "resultType": "complete",
+        "supportedVersions": ["2026-07-28"],
+        "capabilities": {"tools": {}},
+        "ttlMs": 0,
+        "cacheScope": "public",
+        "instructions": "[a] be kind",
+        "_meta": {META_SERVER_INFO: local.IMPLEMENTATION},
+    }
+
+
+def page(params: Any = None, era: Era = H, principal: Principal = ANONYMOUS, ceiling_ms: int = 10**9) -> Any:
+    return orjson.loads(local.list_page(CATALOG, message("tools/list", params), era, principal, ceiling_ms))
+
+
+def test_a_handshake_client_gets_the_list_alone() -> None:
+    assert page() == {"tools": [{"name": "t1"}, {"name": "t2"}]}
+
+
+@pytest.mark.parametrize(("ceiling_ms", "ttl_ms"), [(10**9, 60_000), (1_000, 1_000), (0, 0)])
+def test_a_stateless_client_hears_how_long_it_holds(ceiling_ms: int, ttl_ms: int) -> None:
+    assert page(era=S, ceiling_ms=ceiling_ms) == {
+        "tools": [{"name": "t1"}, {"name": "t2"}],
+        "resultType": "complete",
+        "ttlMs": ttl_ms,
+        "cacheScope": "public",
+        "_meta": {META_SERVER_INFO: local.IMPLEMENTATION},
+    }
+
+
+def test_a_list_for_one_principal_is_private() -> None:
+    found = page(era=S, principal=Principal("key:k", "k", "key", tools=("t2",)))
+    assert (found["tools"], found["cacheScope"]) == ([{"name": "t2"}], "private")
+    assert page(principal=Principal("key:k", "k", "key", tools=()))["tools"] == []
+
+
+def test_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalog_module, "PAGE_ITEMS", 1)
+    first = page()
+    assert first["tools"] == [{"name": "t1"}]
+    second = page({"cursor": first["nextCursor"]})
+    assert second == {"tools": [{"name": "t2"}]}
+
+
+@pytest.mark.parametrize("cursor", ["", "made up", None, 5, {}, ["x"]])
+def test_other_cursors_are_refused(cursor: Any) -> None:
+    with pytest.raises(Only1MCPError) as caught:
+        page({"cursor": cursor})
+    assert (caught.value.code, caught.value.http_status) == (-32602, 400)
+
+
+@pytest.mark.parametrize("method", ["resources/list", "resources/templates/list", "prompts/list"])
+def test_what_no_backend_offers_is_no_method(method: str) -> None:
+    with pytest.raises(Only1MCPError) as caught:
+        local.list_page(CATALOG, message(method), S, ANONYMOUS, 0)
+    assert (caught.value.code, caught.value.http_status) == (-32601, 404)
+
+
+def test_what_is_offered_is_answered_also_when_empty() -> None:
+    catalog = catalog_of(offer("a", capabilities={"resources": {}}))
+    for method, kind in (("resources/list", "resources"), ("resources/templates/list", "resourceTemplates")):
+        assert orjson.loads(local.list_page(catalog, message(method), H, ANONYMOUS, 0)) == {kind: []}
