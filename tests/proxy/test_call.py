@@ -8,14 +8,23 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from tests.backend.fakes import FakeServer, Watched, http, tool
 from tests.in_process import configured, proxied, running
 from tests.mcp_backend import HANDSHAKE as HANDSHAKE_BACKEND
 from tests.mcp_backend import STATELESS as STATELESS_BACKEND
 from tests.mcp_backend import Backend, Call, Fault, Outcome, echo, text
 from tests.mcp_caller import HANDSHAKE, META, STATELESS, Caller, Fields, request, stateless
+from tests.proxy.exchanges import Channel, exchange_of, snapshot_of
+from tests.virtual import virtual
 
+from only1mcp._fast import scan
 from only1mcp.config.schema import LoadBalancer
+from only1mcp.errors import BackendAnswerError, BackendRefused, BackendTimeout
+from only1mcp.metrics import Metrics
 from only1mcp.process.worker import Worker
+from only1mcp.proxy.call import Answer, perform
+from only1mcp.proxy.route import find_target
+from only1mcp.wire import jsonrpc
 
 ERAS = [STATELESS, HANDSHAKE]
 BACKEND_ERAS = [STATELESS_BACKEND, HANDSHAKE_BACKEND]
@@ -376,3 +385,79 @@ async def test_answer_whose_uris_cannot_be_told_apart_is_the_backends_fault(twin
     async with running(configured(*twins)) as worker, Caller(port_of(worker)) as caller:
         reply = await caller.call("link")
         assert (reply.status, reply.code) == (502, -31007)
+
+
+# Without a wire: what only a hostile or failing transport does.
+
+
+async def perform_on(watched: Watched, params: dict[str, Any]) -> tuple[Channel, Answer]:
+    await watched.endpoint.ready(5)
+    exchange, channel = exchange_of(snapshot_of(watched.endpoint), "tools/call", params)
+    assert exchange.message is not None
+    target = find_target(exchange, exchange.message, "tools/call")
+    return channel, await perform(exchange, target, Metrics(), 60)
+
+
+@virtual
+async def test_call_in_a_session_that_has_ended_is_made_again_in_a_new_one() -> None:
+    server = FakeServer(tools=[tool("a")])
+    server.session_id = "s"
+    calls = 0
+
+    async def ended_once(_params: dict[str, Any]) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise BackendRefused("404", status=404)
+        return {"content": []}
+
+    server.handlers["tools/call"] = ended_once
+    async with Watched(server, http(timeout_ms=5_000)) as watched:
+        _, answer = await perform_on(watched, {"name": "a"})
+        assert answer.message.result is not None
+        assert (calls, len(server.transports)) == (2, 2)
+
+
+@pytest.mark.parametrize("error", [BackendTimeout("slow"), BackendAnswerError("broke off")])
+@virtual
+async def test_call_that_may_have_arrived_is_made_once(error: Exception) -> None:
+    server = FakeServer(tools=[tool("a")])
+    calls = 0
+
+    async def fail(_params: dict[str, Any]) -> Any:
+        nonlocal calls
+        calls += 1
+        raise error
+
+    server.handlers["tools/call"] = fail
+    async with Watched(server) as watched:
+        with pytest.raises(type(error)):
+            await perform_on(watched, {"name": "a"})
+        assert calls == 1
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        b'{"progressToken":1,"progressToken":2,"progress":1}',
+        b'{"progressToken":1,"progress\\u0054oken":2}',
+        b'{"progress":1}',
+        b"{}",
+        None,
+    ],
+)
+@virtual
+async def test_progress_that_is_not_clearly_of_this_call_is_dropped(params: bytes | None) -> None:
+    server = FakeServer(tools=[tool("a")])
+
+    async def working(_params: dict[str, Any]) -> Any:
+        on_message = server.transport.calls[-1].on_message
+        assert on_message is not None
+        on_message(scan(jsonrpc.notification("notifications/progress", params)))
+        return {"content": []}
+
+    server.handlers["tools/call"] = working
+    async with Watched(server) as watched:
+        channel, answer = await perform_on(watched, {"name": "a", "_meta": {"progressToken": "mine"}})
+        assert answer.message.result is not None
+        assert channel.body == b""
