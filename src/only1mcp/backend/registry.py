@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable
 
@@ -38,12 +37,14 @@ class Registry:
         for endpoint in self.endpoints.values():
             endpoint.start()
         waits = [asyncio.ensure_future(endpoint.settled()) for endpoint in self.endpoints.values()]
-        if waits:
-            _, late = await asyncio.wait(waits, timeout=settle_s)
-            for wait in late:
+        if not waits:
+            return
+        try:
+            await asyncio.wait(waits, timeout=settle_s)
+        finally:
+            for wait in waits:
                 wait.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.gather(*late, return_exceptions=True)
+            await asyncio.gather(*waits, return_exceptions=True)
 
     async def aclose(self) -> None:
         """Close every endpoint side by side; no child and no connection is left."""
