@@ -36,6 +36,7 @@ from only1mcp.proxy.exchange import Exchange, Snapshot
 from only1mcp.proxy.ratelimit import RateLimiter, address_key
 from only1mcp.proxy.readiness import health_body, ready_body
 from only1mcp.proxy.route import Target, find_target
+from only1mcp.proxy.sizes import check_sizes
 from only1mcp.wire import classify, jsonrpc, mcp
 from only1mcp.wire.mcp import Era
 
@@ -194,6 +195,7 @@ class Pipeline:
         exchange.message = message
         exchange.method = message.method
         self._admit(exchange)
+        check_sizes(message)
         exchange.era = classify.era_of_headers(exchange.http.head)
         if exchange.era is None:
             exchange.era = classify.era_of_message(message)
