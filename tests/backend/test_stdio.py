@@ -154,6 +154,14 @@ async def test_an_answer_in_single_bytes() -> None:
         assert await backend.ask("split") == "é" * 20
 
 
+@one_loop
+async def test_a_flood_of_garbage_ends_the_child() -> None:
+    async with child() as backend:
+        with pytest.raises(BackendAnswerError, match="lines in a row that are no messages"):
+            await backend.ask("garbage_flood")
+        assert len(backend.lost) == 1
+
+
 @both_loops
 async def test_garbage_is_logged_and_skipped(caplog: pytest.LogCaptureFixture) -> None:
     async with child() as backend:

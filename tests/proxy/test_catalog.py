@@ -235,6 +235,15 @@ def test_a_backend_without_inventory_takes_part_in_nothing() -> None:
     assert catalog.find("tools/list", "b__x") is not None
 
 
+def test_a_group_that_has_gone_offers_nothing_and_keeps_its_names() -> None:
+    gone = offer("a", tools=["x", "y"])
+    gone.former, gone.inventory = gone.inventory, None
+    catalog = catalog_of(gone, offer("b", tools=["x", "z"]))
+    assert keys(catalog) == ["b__x", "z"]
+    for name in ("x", "a__x", "y"):
+        assert catalog.find("tools/list", name) is None
+
+
 # Pages.
 
 

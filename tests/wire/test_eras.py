@@ -368,18 +368,6 @@ def test_own_params() -> None:
     }
 
 
-def test_stateless_result_of_our_own() -> None:
-    text = b' [{"tools":[]}]'
-    value = eras.stateless_result(text, (2, 14), method="tools/list", server_info=INFO)
-    assert orjson.loads(value) == {
-        "resultType": "complete",
-        "ttlMs": 0,
-        "cacheScope": "private",
-        "_meta": {mcp.META_SERVER_INFO: {"name": "backend"}},
-        "tools": [],
-    }
-
-
 @pytest.mark.parametrize(
     ("code", "status"), [(-32601, 404), (-32602, 400), (-32020, 400), (-32603, 200), (-31001, 200)]
 )

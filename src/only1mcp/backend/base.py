@@ -66,10 +66,11 @@ class Transport(ABC):
 
     @abstractmethod
     async def send(self, message: bytes) -> None:
-        """Send a notification, or a response to a server-to-client request. Raise `BackendError` when it cannot leave."""
+        """Send a notification or a response to a server-to-client request; raise `BackendError` if it cannot leave."""
 
+    @abstractmethod
     async def listen(self) -> None:
-        """Hold open the stream on which a handshake-era HTTP server speaks unasked; return when it has none or it ends."""
+        """Hold open the stream on which a handshake-era HTTP server speaks unasked; return when there is none."""
 
     @abstractmethod
     async def aclose(self) -> None:

@@ -63,7 +63,7 @@ class Endpoint:
     """Keeps one transport connected and knows what is behind it.
 
     `on_change(endpoint)` is called whenever its state or its inventory changed. `inventory` is the last good one and
-    outlives a loss by `GRACE_S`; `peer` is None unless the state is UP.
+    outlives a loss by `GRACE_S`, then it is `former`; `peer` is None unless the state is UP.
     """
 
     def __init__(
@@ -77,6 +77,7 @@ class Endpoint:
         self.state = State.CONNECTING
         self.peer: Peer | None = None
         self.inventory: Inventory | None = None
+        self.former: Inventory | None = None
         self.in_flight = 0
         self.last_error: str | None = None
         # This connection.
@@ -184,8 +185,8 @@ class Endpoint:
             failures += 1
             self._set_down(reason, connecting=again_at_once)
             if not again_at_once:
+                # It stays down while it is tried again: calls must not queue up behind a connection that hangs.
                 await asyncio.sleep(self._backoff(failures))
-                self._set_connecting()
 
     async def _connect(self) -> None:
         transport, peer = await self._meet()
@@ -373,7 +374,7 @@ class Endpoint:
 
     def _forget(self) -> None:
         self._grace = None
-        self.inventory = None
+        self.former, self.inventory = self.inventory, None
         self._on_change(self)
 
     async def _disconnect(self) -> None:

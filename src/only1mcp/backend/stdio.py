@@ -12,7 +12,7 @@ import orjson
 from only1mcp._fast import ERROR, NOTIFICATION, REQUEST, Envelope, members, scan
 from only1mcp.backend.base import BackendCall, OnMessage, Transport
 from only1mcp.backend.guard import Guard
-from only1mcp.backend.lines import KEPT_BYTES, LineSplitter, Overlong, answered_id, asks, is_asking
+from only1mcp.backend.lines import KEPT_BYTES, MAX_GARBAGE_LINES, LineSplitter, Overlong, answered_id, asks, is_asking
 from only1mcp.backend.loglimit import LogLimit
 from only1mcp.backend.outbox import Line, Outbox, on_one_line, rest
 from only1mcp.backend.process import Child, child_environment, find_command
@@ -64,6 +64,7 @@ class StdioTransport(Transport):
         # The child.
         self._child: Child | None = None
         self._lines = LineSplitter(line_limit_bytes)
+        self._garbage = 0
         self._stderr_lines = LineSplitter(STDERR_LINE_LIMIT_BYTES)
         self._outbox = Outbox()
         self._pending: dict[bytes, _Pending] = {}
@@ -236,6 +237,9 @@ class StdioTransport(Transport):
 
     def _stdout_received(self, data: bytes) -> None:
         for line in self._lines.receive_data(data) if data else self._lines.receive_eof():
+            if self._garbage > MAX_GARBAGE_LINES:
+                self._lose(f"printed {MAX_GARBAGE_LINES} lines in a row that are no messages")
+                return
             if isinstance(line, Overlong):
                 self._discard(line)
             elif line:
@@ -250,8 +254,10 @@ class StdioTransport(Transport):
             if cut_off:  # the end of the child, which comes next, says more
                 self._complain("child.cut_off", line)
             else:
+                self._garbage += 1
                 self._misread(line, error)
             return
+        self._garbage = 0
         if message.kind == NOTIFICATION or message.kind == REQUEST:
             self._deliver(self._receiver(message), message)
             return
@@ -332,10 +338,8 @@ class StdioTransport(Transport):
     def _complain(self, event: str, line: bytes, **fields: int) -> None:
         left_out = self._stdout_log.admit(self._loop.time())
         if left_out is not None:
-            shown = line[:SHOWN_BYTES].decode("utf-8", "replace")
-            self._log.warning(
-                event, extra={"fields": {"backend": self._id, "line": shown, "left_out": left_out, **fields}}
-            )
+            shown = {"line": line[:SHOWN_BYTES].decode("utf-8", "replace"), "left_out": left_out}
+            self._log.warning(event, extra={"fields": {"backend": self._id, **shown, **fields}})
 
     def _stderr_received(self, data: bytes) -> None:
         for line in self._stderr_lines.receive_data(data) if data else self._stderr_lines.receive_eof():

@@ -100,8 +100,11 @@ class Catalog:
         self.collisions: list[str] = []
         self._naming = naming
         self._groups = tuple(groups)
-        found = [(group, inventory) for group in groups.values() if (inventory := group.inventory) is not None]
-        self.lists = {method: self._merge(method, found) for method in LIST_METHODS}
+        # A group that has been away for long offers nothing, but keeps its names: what a client (or a key's list of
+        # tools) knows by a name must not become another backend's because the first one is down.
+        known = [(group, inventory) for group in groups.values() if (inventory := group.inventory or group.former)]
+        found = [(group, inventory) for group, inventory in known if group.inventory is not None]
+        self.lists = {method: self._merge(method, known) for method in LIST_METHODS}
         self._qualified: dict[str, dict[str, Item]] = {"tools/list": {}, "prompts/list": {}}
         for method, by_name in self._qualified.items():
             for item in self.lists[method].items:
@@ -115,7 +118,7 @@ class Catalog:
             if ":" in item.original.partition("{")[0]
         ]
         self._schemes = _scheme_owners(self.lists)
-        self.capabilities = _merged_capabilities(inventory for _, inventory in found)
+        self.capabilities = _merged_capabilities(inventory for _, inventory in known)
         self.instructions = _merged_instructions(found)
 
     def find(self, method: str, name: str) -> Item | None:
@@ -156,22 +159,25 @@ class Catalog:
         """Whether results may hold URIs that another group would answer to."""
         return len(self._resource_groups) > 1
 
-    def _merge(self, method: str, found: list[tuple[Group, Inventory]]) -> MergedList:
+    def _merge(self, method: str, known: list[tuple[Group, Inventory]]) -> MergedList:
         merged = MergedList()
-        items: list[Item] = []
+        taken: dict[str, Item] = {}
         contributors: list[ItemList] = []
-        for group, inventory in found:
+        for group, inventory in known:
             offered = inventory.lists.get(method)
             if offered is None:
                 continue
-            contributors.append(offered)
+            here = group.inventory is not None
+            if here:
+                contributors.append(offered)
             seen: set[str] = set()
             for raw in offered.items:
-                item = self._item(method, group, inventory, raw, merged.by_key, seen)
+                item = self._item(method, group, inventory, raw, taken, seen)
                 if item is not None:
-                    merged.by_key[item.key] = item
-                    items.append(item)
-        merged.items = tuple(items)
+                    taken[item.key] = item
+                    if here:
+                        merged.by_key[item.key] = item
+        merged.items = tuple(merged.by_key.values())
         merged.ttl_ms = min((offered.ttl_ms for offered in contributors), default=0)
         merged.public = bool(contributors) and all(offered.public for offered in contributors)
         return merged

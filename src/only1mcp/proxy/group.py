@@ -29,6 +29,11 @@ class Group:
         """The lists of the first endpoint that has any."""
         return next((e.inventory for e in self.endpoints.values() if e.inventory is not None), None)
 
+    @property
+    def former(self) -> Inventory | None:
+        """What the group offered last, when nothing of it is left."""
+        return next((e.former for e in self.endpoints.values() if e.former is not None), None)
+
     def pick(self, key: bytes | None, without: frozenset[str] = frozenset()) -> Endpoint | None:
         """Choose the endpoint for a call: one that is up, else one that is about to be; None when there is neither."""
         return self._pick(key, State.UP, without) or self._pick(key, State.CONNECTING, without)

@@ -129,6 +129,7 @@ class Pipeline:
                 self._without_body(exchange)
 
     def _answer_probe(self, exchange: Exchange, path: str) -> None:
+        exchange.http.on_finish = None  # no request of a client: a 503 while starting is no failure
         if exchange.http.head.method not in (b"GET", b"HEAD"):
             exchange.empty(405, [(b"allow", b"GET, HEAD")])
         elif path == "/health":

@@ -120,11 +120,6 @@ def to_client(
         raise BackendAnswerError(f"the backend's answer cannot be used: {error.message}") from error
 
 
-def stateless_result(value: bytes, span: Span, *, method: str, server_info: bytes) -> bytes:
-    """Return the handshake-era result at `span` with what the stateless era asks of every result."""
-    return _stateless_result(value, span, members(value, *span), method, server_info)
-
-
 def http_status(code: int, client: Era) -> int:
     """Return the HTTP status that goes with a JSON-RPC error code (2026-07-28 transports, "Error handling")."""
     return _HTTP_STATUS.get(code, 200) if client is Era.STATELESS else 200
