@@ -96,7 +96,10 @@ class Worker:
                 limits=Limits(limits.max_header_bytes, 0, SCRAPE_CONNECTIONS),
                 timeouts=timeouts,
             )
-            await self.scraper.start()
+            try:
+                await self.scraper.start()
+            except Only1MCPError as error:
+                raise Only1MCPError(f"metrics: {error.message}") from error
         await asyncio.gather(self.registry.start(SETTLE_S), asyncio.to_thread(self.metrics.prepare))
         self._refresh()
         collisions = self.pipeline.snapshot.catalog.collisions
