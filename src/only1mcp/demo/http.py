@@ -9,7 +9,9 @@ from __future__ import annotations
 import argparse
 import base64
 import binascii
+import contextlib
 import json
+import os
 import re
 import sys
 import threading
@@ -287,8 +289,9 @@ def main() -> None:
     port = parser.parse_args().port
     with Server(("127.0.0.1", port), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        sys.stdout.write(json.dumps({"url": f"http://127.0.0.1:{server.server_port}{PATH}"}) + "\n")
-        sys.stdout.flush()
+        line = json.dumps({"url": f"http://127.0.0.1:{server.server_port}{PATH}"}) + "\n"
+        with contextlib.suppress(BrokenPipeError):  # who started us is gone: the end of the input comes next
+            os.write(sys.stdout.fileno(), line.encode())
         while sys.stdin.buffer.read(65536):
             pass
         server.shutdown()
