@@ -5,7 +5,13 @@ Commands are imported when they are called, so that `only1mcp --version` and `--
 
 from __future__ import annotations
 
+import errno
+import io
+import os
+import sys
+import warnings
 from importlib import import_module
+from typing import Any
 
 import click
 
@@ -17,6 +23,8 @@ FAILURE = 1
 USAGE = 2
 BAD_CONFIGURATION = 3
 CANNOT_CONNECT = 4
+
+_UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
 # name: (module, attribute, one line for --help)
 COMMANDS = {
@@ -43,6 +51,21 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(import_module(module), attribute)
         return command
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run, and say in one line when what is printed cannot be written (a full disk behind standard output)."""
+        for stream in (sys.stdout, sys.stderr):
+            # Locales without UTF-8 cannot print all that backends say.
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:
+            if error.errno not in _UNWRITABLE:
+                raise
+            click.echo(f"error: cannot write the output: {(error.strerror or str(error)).lower()}", err=True)
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - what is left in the buffer would fail again at exit
+            sys.exit(FAILURE)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, _, text) in COMMANDS.items()])
@@ -50,7 +73,9 @@ class LazyGroup(click.Group):
 
 def _print_version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
     if wanted and not ctx.resilient_parsing:
-        click.echo(f"only1mcp {__version__}")
+        with warnings.catch_warnings(action="ignore"):  # what the warning says is printed here
+            compiled = import_module("only1mcp._fast").COMPILED
+        click.echo(f"only1mcp {__version__} ({'compiled' if compiled else 'plain Python, slow'})")
         ctx.exit()
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 import orjson
 
-from only1mcp.cli import CANNOT_CONNECT, FAILURE, USAGE
+from only1mcp.cli import FAILURE, USAGE
 from only1mcp.cli.client import DEFAULT_URL, ClientError, ProxyClient
-from only1mcp.cli.output import print_json, print_table
+from only1mcp.cli.output import print_error, print_json, print_table, print_text
 
 _KINDS = {
     "tools": ("tools/list", "name"),
@@ -19,15 +19,29 @@ _KINDS = {
     "templates": ("resources/templates/list", "uriTemplate"),
     "prompts": ("prompts/list", "name"),
 }
+_STATUS_COLUMNS = ("id", "transport", "state", "revision", "tools", "error")
+
+Answer = TypeVar("Answer")
 
 
 def _connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.option("--json", "as_json", is_flag=True, help="Print JSON."),
+        click.option(
+            "--timeout",
+            type=click.FloatRange(0, 86400, min_open=True),
+            default=120.0,
+            show_default=True,
+            help="Give up when nothing arrives for this many seconds.",
+        ),
         click.option("--insecure", is_flag=True, help="Do not verify the proxy's TLS certificate."),
         click.option("--token", envvar="ONLY1MCP_TOKEN", help="JWT or API key [env: ONLY1MCP_TOKEN]."),
         click.option(
-            "--url", envvar="ONLY1MCP_URL", default=DEFAULT_URL, show_default=True, help="The proxy's endpoint."
+            "--url",
+            envvar="ONLY1MCP_URL",
+            default=DEFAULT_URL,
+            show_default=True,
+            help="The proxy's endpoint [env: ONLY1MCP_URL].",
         ),
     ):
         command = option(command)
@@ -37,17 +51,17 @@ def _connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.command("list")
 @click.argument("kind", type=click.Choice(list(_KINDS)), default="tools")
 @_connection_options
-def list_command(kind: str, url: str, token: str | None, insecure: bool, as_json: bool) -> None:
+def list_command(kind: str, url: str, token: str | None, insecure: bool, timeout: float, as_json: bool) -> None:
     """List what a running proxy offers: tools, resources, templates or prompts."""
     method, key = _KINDS[kind]
-    items = _asking(lambda: ProxyClient(url, token, insecure=insecure).list(method))
+    items = _asking(lambda: ProxyClient(url, token, timeout_s=timeout, insecure=insecure).list(method))
     if as_json:
         print_json(items)
         return
     print_table(
         (key, "description"),
-        [(str(item.get(key)), " ".join(str(item.get("description", "")).split())) for item in items],
-        empty=f"no {kind}",
+        [(str(item.get(key)), " ".join(str(item.get("description") or "").split())) for item in items],
+        empty=f"no {kind} (the state of every backend: only1mcp status)",
     )
 
 
@@ -55,62 +69,60 @@ def list_command(kind: str, url: str, token: str | None, insecure: bool, as_json
 @click.argument("tool")
 @click.argument("arguments", default="{}")
 @_connection_options
-def call_command(tool: str, arguments: str, url: str, token: str | None, insecure: bool, as_json: bool) -> None:
+def call_command(
+    tool: str, arguments: str, url: str, token: str | None, insecure: bool, timeout: float, as_json: bool
+) -> None:
     """Call TOOL with ARGUMENTS, a JSON object ("-" reads it from standard input)."""
-    text = sys.stdin.read() if arguments == "-" else arguments
-    try:
-        decoded = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        click.echo(f"error: ARGUMENTS: expected a JSON object: {error}", err=True)
-        sys.exit(USAGE)
-    if not isinstance(decoded, dict):
-        click.echo(f"error: ARGUMENTS: expected a JSON object, got {text[:60]!r}", err=True)
-        sys.exit(USAGE)
-    params = {"name": tool, "arguments": decoded}
-    result = _asking(lambda: ProxyClient(url, token, insecure=insecure).call("tools/call", params, name=tool))
+    text = _json_object(sys.stdin.buffer.read() if arguments == "-" else arguments.encode(errors="surrogateescape"))
+    result = _asking(lambda: ProxyClient(url, token, timeout_s=timeout, insecure=insecure).call_tool(tool, text))
     if as_json:
         print_json(result)
     else:
-        for block in result.get("content", []):
-            click.echo(block["text"] if block.get("type") == "text" else orjson.dumps(block).decode())
+        content = result.get("content")
+        for block in content if isinstance(content, list) else []:
+            is_text = isinstance(block, dict) and block.get("type") == "text" and isinstance(block.get("text"), str)
+            print_text(block["text"] if is_text else orjson.dumps(block).decode())
     if result.get("isError"):
         sys.exit(FAILURE)
 
 
+def _json_object(text: bytes) -> bytes:
+    """Return the text if it is a JSON object, else leave with the reason."""
+    try:
+        if isinstance(orjson.loads(text), dict):
+            return text
+        reason = f"got {text[:60].decode(errors='replace')!r}"
+    except orjson.JSONDecodeError as error:
+        reason = str(error)
+    print_error(f"ARGUMENTS: expected a JSON object: {reason}")
+    sys.exit(USAGE)
+
+
 @click.command("status")
 @_connection_options
-def status_command(url: str, token: str | None, insecure: bool, as_json: bool) -> None:
+def status_command(url: str, token: str | None, insecure: bool, timeout: float, as_json: bool) -> None:
     """Show whether a running proxy is ready, and the state of each backend."""
-    status, document = _asking(lambda: ProxyClient(url, token, insecure=insecure).get("/ready"))
-    if not isinstance(document, dict) or "backends" not in document:
-        click.echo(f"error: {url} is not an only1mcp (HTTP {status})", err=True)
+    status, document = _asking(lambda: ProxyClient(url, token, timeout_s=timeout, insecure=insecure).get("/ready"))
+    backends = document.get("backends") if isinstance(document, dict) else None
+    if not isinstance(backends, list) or not all(isinstance(backend, dict) for backend in backends):
+        print_error(f"what answers at {url} is not an only1mcp (HTTP {status})")
         sys.exit(FAILURE)
     if as_json:
         print_json(document)
     else:
-        click.echo(f"only1mcp {document['version']}: {document['status']}")
-        rows = [
-            (
-                backend["id"],
-                backend["transport"],
-                backend["state"],
-                backend.get("revision", "-"),
-                str(backend.get("tools", "-")),
-                backend.get("error", ""),
-            )
-            for backend in document["backends"]
-        ]
-        print_table(("backend", "transport", "state", "revision", "tools", "last error"), rows, empty="no backends")
+        print_text(f"only1mcp {document.get('version')}: {document.get('status')}")
+        print_table(
+            ("backend", *_STATUS_COLUMNS[1:-1], "last error"),
+            [[str(backend.get(column, "")) for column in _STATUS_COLUMNS] for backend in backends],
+            empty="no backends",
+        )
     if status != 200:
         sys.exit(FAILURE)
 
 
-def _asking(ask: Callable[[], Any]) -> Any:
+def _asking(ask: Callable[[], Answer]) -> Answer:
     try:
         return ask()
     except ClientError as error:
-        click.echo(f"error: {error}", err=True)
-        if error.cannot_connect:
-            click.echo("is the proxy running? start it with: only1mcp start", err=True)
-            sys.exit(CANNOT_CONNECT)
-        sys.exit(FAILURE)
+        print_error(str(error), error.hint)
+        sys.exit(error.exit_code)
