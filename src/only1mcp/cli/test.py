@@ -5,36 +5,54 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shlex
+import ssl
 import sys
 import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from only1mcp import __version__
 from only1mcp.backend.base import Transport
-from only1mcp.backend.era import establish
+from only1mcp.backend.connection import connect
+from only1mcp.backend.era import Peer, establish
 from only1mcp.backend.guard import Guard
 from only1mcp.backend.http import HttpTransport
 from only1mcp.backend.inventory import read_inventory
 from only1mcp.backend.stdio import StdioTransport
+from only1mcp.backend.target import parse_target
 from only1mcp.cli import CANNOT_CONNECT, FAILURE, USAGE
 from only1mcp.cli.config import config_option, fail, json_option
-from only1mcp.cli.output import print_json
+from only1mcp.cli.output import print_error, print_json, printable
 from only1mcp.config.load import load
 from only1mcp.config.schema import BackendConfig
-from only1mcp.errors import ConfigError, Only1MCPError
+from only1mcp.errors import BackendError, BackendRefused, BackendTimeout, BackendUnavailable, ConfigError, Only1MCPError
 
-TIMEOUT_S = 30.0
+log = logging.getLogger("only1mcp.backend")
+
+# The last words of a child usually say why it died.
+KEPT_LINES: Final = 5
+_OPENING: Final = frozenset({"spawn", "connect"})
 
 
 @click.command("test")
 @click.argument("backend", required=False)
 @config_option
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, 3600, min_open=True),
+    default=30.0,
+    show_default=True,
+    help="Wait this many seconds for each answer.",
+)
 @json_option
-def test_command(backend: str | None, config_path: Path | None, as_json: bool) -> None:
+def test_command(backend: str | None, config_path: Path | None, timeout: float, as_json: bool) -> None:
     """Connect to BACKEND, or to every backend: open, handshake, list; with the time of each step."""
     try:
         config = load(config_path, os.environ, {}).config
@@ -43,87 +61,188 @@ def test_command(backend: str | None, config_path: Path | None, as_json: bool) -
     chosen = [entry for entry in config.servers if entry.id == backend or (backend is None and entry.enabled)]
     if backend is not None and not chosen:
         known = ", ".join(entry.id for entry in config.servers) or "none"
-        click.echo(f"error: there is no backend {backend!r}; configured: {known}", err=True)
+        print_error(f"there is no backend {backend!r}; configured: {known}")
         sys.exit(USAGE)
-    logging.disable(logging.CRITICAL)  # the reports below say what went wrong, and what to do
     reports = []
     for entry in chosen:
-        report = asyncio.run(_examine(entry))
+        with _progress(f"testing {entry.id} ..."):
+            report = asyncio.run(_Examination(entry, timeout).report())
         reports.append(report)
         if not as_json:
             _print_report(report)
     if as_json:
         print_json(reports)
+    if not reports:
+        print_error("no backend is configured" if not config.servers else "no backend is enabled")
+        sys.exit(FAILURE)
     failed = [report for report in reports if "error" in report]
     if failed:
-        sys.exit(CANNOT_CONNECT if any(report["failed_at"] == "connect" for report in failed) else FAILURE)
-    if not reports:
-        click.echo("no backends are configured", err=True)
-        sys.exit(FAILURE)
+        sys.exit(CANNOT_CONNECT if any(report["failed_at"] in _OPENING for report in failed) else FAILURE)
 
 
-async def _examine(entry: BackendConfig) -> dict[str, Any]:
-    """Return what happened at each step; `error`, `failed_at` and `hint` where one failed."""
-    report: dict[str, Any] = {"backend": entry.id, "transport": entry.transport, "ms": {}}
-    if entry.transport == "sse":
-        return {**report, "error": "the sse transport is not served in this version", "failed_at": "connect"}
-    guard = Guard()
-    transport = _transport(entry, guard)
-    ids = count(1)
-    step = "connect"
-    began = time.perf_counter()
+class _Examination(logging.Handler):
+    """One backend, step by step; as a log handler it hears what a transport has to say besides its errors."""
 
-    def done() -> None:
-        nonlocal began
-        now = time.perf_counter()
-        report["ms"][step] = round((now - began) * 1000, 1)
-        began = now
+    def __init__(self, entry: BackendConfig, timeout_s: float) -> None:
+        super().__init__()
+        self._entry = entry
+        self._timeout_s = timeout_s
+        self._step = "spawn" if entry.transport == "stdio" else "connect"
+        self._ms: dict[str, float] = {}
+        self._ids = count(1)
+        self._lost = False
+        self._stderr: deque[str] = deque(maxlen=KEPT_LINES)
+        self._garbage: deque[str] = deque(maxlen=KEPT_LINES)
+        self._unread: dict[str, str] = {}
 
-    try:
+    def emit(self, record: logging.LogRecord) -> None:
+        fields = getattr(record, "fields", {})
+        if record.msg == "child.stderr":
+            self._stderr.append(fields["line"])
+        elif record.msg == "child.garbage":
+            self._garbage.append(fields["line"])
+        elif record.msg == "backend.list_failed":
+            self._unread[fields["method"]] = fields["reason"]
+
+    async def report(self) -> dict[str, Any]:
+        """Return what happened at each step; `error`, `failed_at` and mostly `hint` where one failed."""
+        report: dict[str, Any] = {"backend": self._entry.id, "transport": self._entry.transport, "ms": self._ms}
+        if self._entry.transport == "sse":
+            return {**report, "error": "the sse transport is not served in this version", "failed_at": "configuration"}
+        before = log.level, log.propagate
+        log.addHandler(self)
+        log.setLevel(logging.INFO)
+        log.propagate = False
+        try:
+            await self._examine(report)
+        except Only1MCPError as error:
+            report |= {"error": error.message, "failed_at": self._step, "hint": self._hint(error)}
+        finally:
+            log.removeHandler(self)
+            log.level, log.propagate = before
+        for key, lines in (("stderr", self._stderr), ("garbage", self._garbage)):
+            if lines:
+                report[key] = list(lines)
+        return report
+
+    async def _examine(self, report: dict[str, Any]) -> None:
+        guard = Guard()
+        transport: Transport | None = None
+        try:
+            with self._timed("connect" if self._entry.transport == "http" else "spawn"):
+                transport = await self._open(guard)
+            with self._timed("handshake"):
+                try:
+                    peer = await self._meet(transport)
+                except BackendError:
+                    if not self._lost:
+                        raise
+                    # Some servers end when their first message is not the handshake; the proxy tries both, too.
+                    await transport.aclose()
+                    transport = await self._open(guard)
+                    peer = await self._meet(transport, probe=False)
+            report |= {"era": peer.era.value, "revision": peer.revision, "server": peer.server_info.get("name")}
+            with self._timed("list"):
+                try:
+                    async with asyncio.timeout(self._timeout_s):
+                        inventory = await read_inventory(transport, peer, self._next_id)
+                except TimeoutError:
+                    raise BackendTimeout(f"its lists were not complete within {self._timeout_s:g} s") from None
+                report["items"] = {method: len(offered.items) for method, offered in inventory.lists.items()}
+                if inventory.unread:
+                    reasons = (f"{method}: {self._unread.get(method, 'cannot be read')}" for method in inventory.unread)
+                    raise BackendError("; ".join(reasons))
+        finally:
+            if transport is not None:
+                await transport.aclose()
+            await guard.aclose()
+
+    async def _open(self, guard: Guard) -> Transport:
+        transport: Transport
+        if self._entry.transport == "stdio":
+            transport = StdioTransport(self._entry, guard=guard, log=log)
+        else:
+            transport = HttpTransport(self._entry, name=self._entry.id)
+            # The transport connects with its first request: a connection of its own tells the time that takes.
+            target = parse_target(self._entry.url or "")
+            context = ssl.create_default_context() if target.tls else None
+            (await connect(target.host, target.port, context)).abort()
+        transport.on_lost = self._note_loss
         await transport.start()
-        done()
-        step = "handshake"
-        peer = await establish(transport, lambda: b"%d" % next(ids), timeout_s=TIMEOUT_S, client_version=__version__)
-        done()
-        report |= {"era": peer.era.value, "revision": peer.revision, "server": peer.server_info.get("name")}
-        step = "list"
-        inventory = await read_inventory(transport, peer, lambda: b"%d" % next(ids))
-        done()
-        report["items"] = {method: len(offered.items) for method, offered in inventory.lists.items()}
-    except Only1MCPError as error:
-        # HTTP connects with the first request.
-        failed_at = "connect" if step == "handshake" and error.http_status == 503 else step
-        report |= {"error": error.message, "failed_at": failed_at, "hint": _hint(entry, failed_at)}
-    finally:
-        await transport.aclose()
-        await guard.aclose()
-    return report
+        return transport
 
+    def _note_loss(self, _reason: str) -> None:
+        self._lost = True
 
-def _transport(entry: BackendConfig, guard: Guard) -> Transport:
-    if entry.transport == "stdio":
-        return StdioTransport(entry, guard=guard, log=logging.getLogger("only1mcp.backend"))
-    return HttpTransport(entry, name=entry.id)
+    async def _meet(self, transport: Transport, *, probe: bool = True) -> Peer:
+        return await establish(
+            transport, self._next_id, timeout_s=self._timeout_s, client_version=__version__, probe=probe
+        )
 
+    def _next_id(self) -> bytes:
+        return b"%d" % next(self._ids)
 
-def _hint(entry: BackendConfig, failed_at: str) -> str:
-    if failed_at == "connect":
+    @contextmanager
+    def _timed(self, step: str) -> Iterator[None]:
+        self._step = step
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._ms[step] = round((time.perf_counter() - began) * 1000, 1)
+
+    def _hint(self, error: Only1MCPError) -> str:
+        entry = self._entry
         if entry.transport == "stdio":
-            return f"run it by hand and see what it says: {entry.command} {' '.join(entry.args)}".rstrip()
-        return f"is the server running, and is {entry.url} its MCP endpoint?"
-    if failed_at == "handshake":
-        return "it answers, but not as an MCP server: check the URL's path, the arguments and the credentials"
-    return "it speaks MCP, but its lists cannot be read: its own log should say why"
+            by_hand = f"run it by hand and see what it says: {shlex.join((entry.command or '', *entry.args))}"
+            if self._step == "spawn" or isinstance(error, BackendUnavailable) or self._lost:
+                return by_hand
+            if self._garbage:
+                return "standard output must carry MCP messages only: its log belongs on standard error"
+            if isinstance(error, BackendTimeout):
+                return f"it runs, but does not answer (the first run of npx or uvx downloads): {by_hand}"
+        elif self._step == "connect":
+            return f"is the server running, and is {entry.url} its address?"
+        elif isinstance(error, BackendRefused):
+            if error.status in (401, 403, 407):
+                return "it wants other credentials: see auth and headers of this backend"
+            if error.status in (404, 405):
+                return f"is {entry.url} the path of its MCP endpoint? many servers use /mcp"
+            return "it answers, but not as an MCP server: its own log should say why"
+        elif isinstance(error, BackendTimeout):
+            return "it takes connections, but does not answer: its own log should say why"
+        if self._step == "list":
+            return "it speaks MCP, but its lists cannot be read: its own log should say why"
+        return "it answers, but not as an MCP server: check URL, arguments and credentials"
+
+
+@contextmanager
+def _progress(text: str) -> Iterator[None]:
+    """Show on a terminal what is being waited for; nothing of it stays."""
+    shown = sys.stderr is not None and sys.stderr.isatty()
+    if shown:
+        click.echo(text, nl=False, err=True)
+    try:
+        yield
+    finally:
+        if shown:
+            click.echo("\r" + " " * len(text) + "\r", nl=False, err=True)
 
 
 def _print_report(report: dict[str, Any]) -> None:
     times = "  ".join(f"{step} {value:.0f} ms" for step, value in report["ms"].items())
+    name = f"{report['backend']} ({report['transport']}{', ' + report['revision'] if 'revision' in report else ''})"
+    lines = []
     if "error" in report:
-        click.echo(f"FAIL  {report['backend']} ({report['transport']})  {times}".rstrip())
-        click.echo(f"      {report['failed_at']}: {report['error']}")
+        lines.append(f"FAIL  {name}  {times}".rstrip())
+        lines.append(f"      {report['failed_at']}: {report['error']}")
+        lines += [f"      stderr: {line}" for line in report.get("stderr", ())]
+        lines += [f"      not a message: {line}" for line in report.get("garbage", ())]
         if "hint" in report:
-            click.echo(f"      {report['hint']}")
-        return
-    items = ", ".join(f"{number} {method.rpartition('/')[0]}" for method, number in report["items"].items())
-    click.echo(f"ok    {report['backend']} ({report['transport']}, {report['revision']})  {times}")
-    click.echo(f"      {items or 'offers nothing'}")
+            lines.append(f"      {report['hint']}")
+    else:
+        counts = ((method.split("/")[-2].removesuffix("s"), number) for method, number in report["items"].items())
+        items = ", ".join(f"{number} {name}{'' if number == 1 else 's'}" for name, number in counts)
+        lines += [f"ok    {name}  {times}", f"      {items or 'offers nothing'}"]
+    for line in lines:
+        click.echo(printable(line))
