@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import enum
+from collections.abc import Coroutine
+from typing import Any
 
 from only1mcp.errors import Only1MCPError, Overloaded, ProtocolError, error_message
 from only1mcp.frontend.flow import ReaderWatch, WriteGate
@@ -54,6 +56,8 @@ class Connection(asyncio.Protocol):
         self._deadline = Deadline(loop, self._on_deadline)
         self._phase = _Phase.HEAD
         self._advancing = False
+        # Events are left that wait for the next turn.
+        self._behind = False
         self._eof = False
         self.stopping = False
         self._reading_paused = False
@@ -168,6 +172,9 @@ class Connection(asyncio.Protocol):
     def unsent_bytes(self) -> int:
         return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
+    def run(self, work: Coroutine[Any, Any, None]) -> None:
+        self._runner.run(work)
+
     async def drain_writes(self) -> None:
         await self._gate.wait()
 
@@ -217,7 +224,8 @@ class Connection(asyncio.Protocol):
                 turn -= 1
         finally:
             self._advancing = False
-        if not turn:
+        self._behind = not turn
+        if self._behind:
             self._loop.call_soon(self._advance)
         self._schedule()
 
@@ -337,7 +345,7 @@ class Connection(asyncio.Protocol):
             return
         now = self._loop.time()
         waiting = self._phase is _Phase.BUSY or (self._phase is _Phase.HEAD and self._gate.paused)
-        self._pause_reading(waiting and self._wire.pending_bytes > PIPELINE_BYTES)
+        self._pause_reading((waiting or self._behind) and self._wire.pending_bytes > PIPELINE_BYTES)
         if waiting:
             if self._reader.stalled_s(now, transport.get_write_buffer_size()) >= self._timeouts.request_s:
                 self.abort()
