@@ -9,6 +9,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYX := $(wildcard src/only1mcp/_fast/*.pyx src/only1mcp/_fast/*.pxd)
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+# make run ARGS="--port 8081"
+ARGS ?=
 
 # Stamps: what a target needs is rebuilt when, and only when, one of its sources is newer.
 TOOLS := $(VENV)/.stamp-tools
@@ -43,7 +45,7 @@ $(DEV): $(BUILT)
 build: $(BUILT) ## Build into .venv (after editing a .pyx: make build)
 
 run: $(BUILT) ## Start the proxy with two demo backends
-	@exec $(BIN)/only1mcp start --demo
+	@exec $(BIN)/only1mcp start --demo $(ARGS)
 
 test: lint ## Build, lint, run every test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
