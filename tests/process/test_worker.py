@@ -164,7 +164,8 @@ async def test_busy_port(backend: Backend, which: str) -> None:
         with pytest.raises(Only1MCPError) as caught:
             await worker.start()
         await worker.stop(0)
-    assert caught.value.message == f"cannot listen on 127.0.0.1:{port}: address already in use"
+    assert f"cannot listen on 127.0.0.1:{port}: address already in use" in caught.value.message
+    assert "\n" not in caught.value.message
     assert backend.received == []
 
 

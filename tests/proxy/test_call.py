@@ -364,6 +364,35 @@ async def test_clashing_uris_are_rewritten_everywhere(twins: tuple[Backend, Back
             assert message["content"]["resource"]["uri"] == uri
 
 
+@pytest.mark.parametrize("era", ERAS)
+async def test_completion_goes_to_the_owner_under_its_own_name(twins: tuple[Backend, Backend], era: str) -> None:
+    async def complete(call: Call) -> Outcome:
+        return {"completion": {"values": [call.backend.url]}}
+
+    for twin in twins:
+        twin.scripts["completion/complete"] = complete
+    argument = {"name": "id", "value": "1"}
+    async with running(configured(*twins)) as worker, Caller(port_of(worker)) as caller:
+        if era == HANDSHAKE:
+            await caller.initialize()
+        for asked, owner, passed in (
+            ({"type": "ref/prompt", "name": "greet"}, 0, {"type": "ref/prompt", "name": "greet"}),
+            ({"type": "ref/prompt", "name": "b1__greet"}, 1, {"type": "ref/prompt", "name": "greet"}),
+            (
+                {"type": "ref/resource", "uri": "only1mcp://b1/test://same/{id}"},
+                1,
+                {"type": "ref/resource", "uri": "test://same/{id}"},
+            ),
+        ):
+            result = (await caller.ask("completion/complete", ref=asked, argument=argument)).result
+            assert result["completion"]["values"] == [twins[owner].url]
+            assert twins[owner].calls[-1]["params"]["ref"] == passed
+        before = [len(twin.calls) for twin in twins]
+        for nonsense in ({"type": "ref/prompt", "name": "x"}, {"type": "ref/tool", "name": "link"}, {}, "greet", None):
+            assert (await caller.ask("completion/complete", ref=nonsense, argument=argument)).code == -32602
+        assert [len(twin.calls) for twin in twins] == before
+
+
 async def test_error_about_a_rewritten_uri_names_the_clients_own(twins: tuple[Backend, Backend]) -> None:
     async def missing(call: Call) -> Outcome:
         raise Fault(code=-32602, message="gone", data={"uri": call.params["uri"]})

@@ -757,8 +757,10 @@ async def test_early_clients_wait_for_the_first_catalog() -> None:
         try:
             await backend.reached.wait()
             assert worker.listener is not None
-            async with Caller(worker.listener.port) as early, Caller(worker.listener.port) as probe:
+            port = worker.listener.port
+            async with Caller(port) as early, Caller(port) as unreadable, Caller(port) as probe:
                 call = asyncio.create_task(early.call("echo", text="early"))
+                unreadable.write(b"{")
                 assert (await probe.send(method="GET", path="/health")).status == 200
                 assert (await probe.send(method="GET", path="/ready")).status == 503
                 # Waiting is no way around the checks.
@@ -767,6 +769,7 @@ async def test_early_clients_wait_for_the_first_catalog() -> None:
                 assert backend.awake is not None
                 backend.awake.set()
                 assert (await call).text == "early"
+                assert (await unreadable.reply()).code == -32700
                 await starting
                 assert (await probe.send(method="GET", path="/ready")).status == 200
         finally:
