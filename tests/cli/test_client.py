@@ -99,6 +99,18 @@ def test_arguments_that_the_tool_wants_in_headers(speaker: Start) -> None:
         ProxyClient(server.url).call_tool("unlisted", b"{}")
 
 
+def test_a_schema_that_asks_for_impossible_headers(speaker: Start) -> None:
+    schema = {"properties": {"a": {"type": "array", "x-mcp-header": "A"}}}
+
+    def script(request: bytes) -> bytes:
+        if body_of(request)["method"] == "tools/list":
+            return answer(said({"tools": [{"name": "t", "inputSchema": schema}]}))
+        return answer(said(error={"code": -32020, "message": "header missing"}), status="400 Bad Request")
+
+    with pytest.raises(ClientError, match="header missing"):
+        ProxyClient(speaker(script).url).call_tool("t", b"{}")
+
+
 def test_an_error_answer(speaker: Start) -> None:
     refused = answer(said(error={"code": -31004, "message": "who are you?"}), status="401 Unauthorized")
     error = failure(speaker(refused).url)
@@ -153,6 +165,12 @@ def test_silence(speaker: Start) -> None:
 def test_an_answer_without_end(speaker: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_module, "MAX_ANSWER_BYTES", 1 << 20)
     assert "longer than 1 MB" in str(failure(speaker(answer(b" " * ((1 << 20) + 1))).url))
+
+
+def test_an_event_without_end(speaker: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "MAX_ANSWER_BYTES", 1 << 10)
+    error = failure(speaker(answer(b"data: " + b"x" * 5000, content_type="text/event-stream")).url)
+    assert str(error).startswith("the event stream cannot be read: ")
 
 
 def event(message: bytes) -> bytes:

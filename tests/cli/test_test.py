@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import shlex
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import Result
-from tests.cli.conftest import Script, Speaker, answer
+from tests.cli.conftest import PROGRAM, Script, Speaker, answer
 
 from only1mcp.demo.launch import http_server
 
@@ -199,3 +202,17 @@ def test_lists_that_never_come(report: Report, speaker: Start) -> None:
 def test_tls_where_there_is_none(report: Report, speaker: Start) -> None:
     code, found = report(at(f"https://127.0.0.1:{speaker(answer(b'')).port}/mcp"))
     assert (code, found["failed_at"]) == (4, "connect")
+
+
+def test_on_a_terminal_it_says_what_it_waits_for_and_leaves_nothing_of_it(tmp_path: Path) -> None:
+    configure(tmp_path, WORKS)
+    ours, theirs = pty.openpty()
+    try:
+        done = subprocess.run([PROGRAM, "test"], stdout=subprocess.PIPE, stderr=theirs, timeout=30, check=True)
+        shown = os.read(ours, 4096)
+    finally:
+        os.close(theirs)
+        os.close(ours)
+    text = b"testing works ..."
+    assert shown == text + b"\r" + b" " * len(text) + b"\r"
+    assert done.stdout.startswith(b"ok    works")
