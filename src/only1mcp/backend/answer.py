@@ -47,28 +47,22 @@ class CallReader:
 
     async def read(self, connection: HttpConnection, head: ResponseHead) -> Envelope:
         """Return the response to the call; raise `BackendRefused`, or `BackendAnswerError` for what is none."""
-        # "The server MAY terminate the session at any time, after which it MUST respond to requests containing that
-        # session ID with HTTP 404 Not Found" (2025-11-25, "Session Management"): whatever the body says.
-        if head.status == 404 and self._in_session:
-            raise refused(head.status)
+        media = self._media(head)
+        if media == JSON:
+            return self._match(head, await read_body(connection, head))
         try:
-            media = content(head)
-            session_id = _session_id(head) if self._call.method == "initialize" else None
-            if media == JSON:
-                response = self._match(await read_body(connection, head), head.status)
-            elif media == SSE:
-                response = await self._read_stream(connection)
-            elif head.status >= 400:
-                raise refused(head.status)
-            else:
-                raise BackendAnswerError(f"expected JSON or an event stream, got content type {_shown(media)}")
+            if media == SSE:
+                return self._accept(head, await self._read_stream(connection))
         except ProtocolError as error:
-            if head.status >= 400:
-                raise refused(head.status) from error
-            raise BackendAnswerError(f"the answer is not valid: {error.message}") from error
-        if response.kind == RESULT:
-            self.session_id = session_id
-        return response
+            raise _invalid(head, error) from error
+        raise self._no_answer(head, media)
+
+    def read_whole(self, head: ResponseHead, body: bytes) -> Envelope:
+        """Return the response that an answer in one piece holds; raise as `read`."""
+        media = self._media(head)
+        if media != JSON:
+            raise self._no_answer(head, media)
+        return self._match(head, body)
 
     def is_surplus(self, data: bytes) -> bool:
         """Return whether `data`, which came after the response, holds anything but the comments of an event stream."""
@@ -80,13 +74,41 @@ class CallReader:
             self._warn("backend.surplus_answer")
         return surplus
 
-    def _match(self, body: bytes, status: int) -> Envelope:
-        response = self._take(self._messages(body))
+    def _media(self, head: ResponseHead) -> bytes:
+        # "The server MAY terminate the session at any time, after which it MUST respond to requests containing that
+        # session ID with HTTP 404 Not Found" (2025-11-25, "Session Management"): whatever the body says.
+        if head.status == 404 and self._in_session:
+            raise refused(head.status)
+        try:
+            return content(head)
+        except ProtocolError as error:
+            raise _invalid(head, error) from error
+
+    def _match(self, head: ResponseHead, body: bytes) -> Envelope:
+        try:
+            response = self._take(self._messages(body))
+        except ProtocolError as error:
+            raise _invalid(head, error) from error
         if response is None:
-            if status >= 400:
-                raise refused(status)
+            if head.status >= 400:
+                raise refused(head.status)
             raise BackendAnswerError("the answer holds no response with the id of the request")
+        return self._accept(head, response)
+
+    def _accept(self, head: ResponseHead, response: Envelope) -> Envelope:
+        if self._call.method == "initialize":
+            try:
+                session_id = _session_id(head)
+            except ProtocolError as error:
+                raise _invalid(head, error) from error
+            if response.kind == RESULT:
+                self.session_id = session_id
         return response
+
+    def _no_answer(self, head: ResponseHead, media: bytes) -> BackendAnswerError:
+        if head.status >= 400:
+            return refused(head.status)
+        return BackendAnswerError(f"expected JSON or an event stream, got content type {_shown(media)}")
 
     async def _read_stream(self, connection: HttpConnection) -> Envelope:
         self._decoder = SSEDecoder(MAX_ANSWER_BYTES)
@@ -208,6 +230,12 @@ def content(head: ResponseHead) -> bytes:
 
 def refused(status: int) -> BackendRefused:
     return BackendRefused(f"the backend refused the request with HTTP status {status}", status=status)
+
+
+def _invalid(head: ResponseHead, error: ProtocolError) -> BackendAnswerError:
+    if head.status >= 400:
+        return refused(head.status)
+    return BackendAnswerError(f"the answer is not valid: {error.message}")
 
 
 def deliver(message: Envelope, on_message: OnMessage | None, revision: str | None, name: str) -> None:

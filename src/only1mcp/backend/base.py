@@ -8,12 +8,14 @@ from dataclasses import dataclass
 
 from only1mcp import __version__
 from only1mcp._fast import Envelope
+from only1mcp.errors import BackendError
 from only1mcp.wire.eras import Caller
 
 # What a stateless request says of its sender. No capability is declared: nothing that a backend asks is relayed.
 CALLER = Caller(client_info=b'{"name":"only1mcp","version":"' + __version__.encode() + b'"}')
 
 OnMessage = Callable[[Envelope], None]
+Done = Callable[[Envelope | BackendError], None]
 
 
 @dataclass(slots=True)
@@ -63,6 +65,14 @@ class Transport(ABC):
         an answer. When the awaiting task is cancelled the request is cancelled at the backend as its revision and
         transport prescribe.
         """
+
+    def maybe_begin(self, call: BackendCall, done: Done) -> Callable[[], None] | None:
+        """Send the request at once if that needs no waiting, else return None, with nothing done.
+
+        `done` is called once, later, with what `call` would return or raise. The function that is returned cancels the
+        request as the cancellation of `call` does; `done` is not called after it.
+        """
+        return None
 
     @abstractmethod
     async def send(self, message: bytes) -> None:

@@ -9,7 +9,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from enum import Enum
-from typing import Final, cast
+from typing import Final, Protocol, cast
 
 from only1mcp.errors import BackendAnswerError, BackendUnavailable, ProtocolError
 from only1mcp.wire.http1 import END, ClientConnection, End, Headers, ResponseHead
@@ -26,6 +26,16 @@ READ_HIGH_WATER_BYTES: Final = 256 * 1024
 WRITE_SLICE_BYTES: Final = 64 * 1024
 
 Event = ResponseHead | bytes | End
+
+
+class Receiver(Protocol):
+    """Who began a request without waiting for it."""
+
+    def answered(self) -> None:
+        """The first bytes of the answer are here: take them with `maybe_whole`, or go on with `next_event`."""
+
+    def lost(self, reason: str) -> None:
+        """The connection ended before any byte of the answer."""
 
 
 class State(Enum):
@@ -50,11 +60,14 @@ class HttpConnection(asyncio.Protocol):
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._transport: asyncio.Transport | None = None
         self._socket_fd = -1
+        self._poll: select.poll | None = None
         self._http = ClientConnection(MAX_HEADER_BYTES)
         self._failure: str | None = None  # why nothing more will come
         self._reading = True
         self._writing = True
         self._waiter: asyncio.Future[None] | None = None
+
+        self._receiver: Receiver | None = None
 
         # The exchange. `sent`, `answered`: a byte of the request left us, a byte of the answer came.
         self.sent = False
@@ -85,6 +98,25 @@ class HttpConnection(asyncio.Protocol):
         event = await self.next_event()
         assert isinstance(event, ResponseHead)
         return event
+
+    def begin(self, method: bytes, target: bytes, headers: Headers, body: bytes, receiver: Receiver) -> None:
+        """Send a small request at once over a `usable` connection; `receiver` hears when there is an answer."""
+        assert self._transport is not None
+        data = self._http.send_request(method, target, headers, body)
+        self.answered = self._cut = self.ended = False
+        self._unread = 0
+        self.state = State.BUSY
+        self.exchanges += 1
+        self.sent = True
+        self._receiver = receiver
+        self._transport.write(data)
+
+    def maybe_whole(self) -> tuple[ResponseHead, bytes] | None:
+        """Return head and body of an answer that is here in one plain piece; None changes nothing."""
+        whole = self._http.maybe_whole()
+        if whole is not None:
+            self.ended = True
+        return whole
 
     async def next_event(self) -> Event:
         """Return the next piece of the answer, `END` last; raise `BackendAnswerError` when it breaks off."""
@@ -155,12 +187,13 @@ class HttpConnection(asyncio.Protocol):
             self.state is State.IDLE
             and self._transport is not None
             and not self._transport.is_closing()
-            and not _readable(self._socket_fd)
+            and not self._readable()
         )
 
     def abort(self) -> None:
-        """Close at once, without flushing; whoever waits for an event gets `BackendAnswerError`."""
+        """Close at once, without flushing; whoever waits for an event gets `BackendAnswerError`, a receiver nothing."""
         self.on_lost = None
+        self._receiver = None
         self._fail("the connection was closed before the answer was complete")
         if self._transport is not None:
             self._transport.abort()
@@ -171,6 +204,9 @@ class HttpConnection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but name
         self.idle_since = asyncio.get_running_loop().time()
         self._socket_fd = transport.get_extra_info("socket").fileno()
+        if hasattr(select, "poll"):
+            self._poll = select.poll()
+            self._poll.register(self._socket_fd, select.POLLIN)
         if self.state is State.CLOSED:
             self._transport.abort()
 
@@ -184,6 +220,11 @@ class HttpConnection(asyncio.Protocol):
         self.answered = True
         self._unread += len(data)
         self._http.receive_data(data)
+        receiver = self._receiver
+        if receiver is not None:
+            self._receiver = None
+            receiver.answered()
+            return
         if self._unread > READ_HIGH_WATER_BYTES and self._reading and self._transport is not None:
             self._reading = False
             self._transport.pause_reading()
@@ -211,6 +252,11 @@ class HttpConnection(asyncio.Protocol):
         self._wake()
 
     # Below, in call order.
+
+    def _readable(self) -> bool:
+        if self._poll is not None:
+            return bool(self._poll.poll(0))
+        return bool(select.select([self._socket_fd], [], [], 0)[0])
 
     async def _write_slices(self, transport: asyncio.Transport, data: memoryview) -> None:
         for start in range(0, len(data), WRITE_SLICE_BYTES):
@@ -240,6 +286,9 @@ class HttpConnection(asyncio.Protocol):
             self._failure = reason
         self.state = State.CLOSED
         self._wake()
+        receiver, self._receiver = self._receiver, None
+        if receiver is not None:
+            receiver.lost(self._failure)
 
     def _lose(self, reason: str) -> None:
         """End for a reason that is not ours. What was received before stays readable."""
@@ -286,11 +335,3 @@ def _reason(error: Exception) -> str:
         case OSError(errno=int() as number):
             return os.strerror(number).lower()
     return "no address of the host accepted a connection"
-
-
-def _readable(fd: int) -> bool:
-    if hasattr(select, "poll"):
-        poll = select.poll()
-        poll.register(fd, select.POLLIN)
-        return bool(poll.poll(0))
-    return bool(select.select([fd], [], [], 0)[0])

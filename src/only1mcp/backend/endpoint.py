@@ -13,7 +13,7 @@ from typing import Any
 
 from only1mcp import __version__
 from only1mcp._fast import REQUEST, Envelope
-from only1mcp.backend.base import BackendCall, Transport
+from only1mcp.backend.base import BackendCall, Done, Transport
 from only1mcp.backend.changes import announced, listen_handshake, listen_stateless
 from only1mcp.backend.era import Peer, establish
 from only1mcp.backend.inventory import Inventory, read_inventory
@@ -143,21 +143,44 @@ class Endpoint:
         self.in_flight += 1
         try:
             return await transport.call(call)
-        except BackendUnavailable as error:
+        except BackendError as error:
+            raise self._learn(transport, error) from error.__cause__
+        finally:
+            self.in_flight -= 1
+
+    def maybe_begin(self, call: BackendCall, done: Done) -> Callable[[], None] | None:
+        """Carry one call without waiting, as `Transport.maybe_begin` does, or return None."""
+        transport = self._transport
+        if transport is None or self.peer is None:
+            return None
+
+        def ended(outcome: Envelope | BackendError) -> None:
+            learned = self._learn(transport, outcome) if isinstance(outcome, BackendError) else outcome
+            self.in_flight -= 1
+            done(learned)
+
+        cancel = transport.maybe_begin(call, ended)
+        if cancel is None:
+            return None
+        self.in_flight += 1
+
+        def cancelled() -> None:
+            self.in_flight -= 1
+            cancel()
+
+        return cancelled
+
+    def _learn(self, transport: Transport, error: BackendError) -> BackendError:
+        """Draw the consequences of a failed call for the endpoint; return the error for whoever made the call."""
+        if isinstance(error, BackendUnavailable):
             # A child tells itself when it dies, it may only be busy; and to lose an HTTP server is to cut off every
             # call that it is still answering.
             if self.config.transport != "stdio" and self.in_flight == 1:
                 self._lose(transport, error.message)
-            raise
-        except BackendRefused as error:
-            if error.status == 404 and transport.session_id is not None:
-                self._lose(transport, "the session has ended")
-                raise BackendUnavailable(
-                    f"backend {self.id!r} has ended our session", data={"backend": self.id}
-                ) from error
-            raise
-        finally:
-            self.in_flight -= 1
+        elif isinstance(error, BackendRefused) and error.status == 404 and transport.session_id is not None:
+            self._lose(transport, "the session has ended")
+            return BackendUnavailable(f"backend {self.id!r} has ended our session", data={"backend": self.id})
+        return error
 
     async def _run(self) -> None:
         failures = 0

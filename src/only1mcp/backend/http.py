@@ -15,8 +15,9 @@ import orjson
 
 from only1mcp._fast import Envelope, scan
 from only1mcp.backend import answer
-from only1mcp.backend.base import BackendCall, Transport
+from only1mcp.backend.base import BackendCall, Done, Transport
 from only1mcp.backend.connection import Event, HttpConnection, connect
+from only1mcp.backend.direct import DeadlineWatch, DirectCall
 from only1mcp.backend.pool import Pool
 from only1mcp.backend.target import constant_headers, parse_target
 from only1mcp.config.schema import BackendConfig
@@ -48,6 +49,8 @@ CLOSE_TIMEOUT_S: Final = 2.0
 MAX_CANCELS: Final = 64
 # Server to client answers and notifications go out within this long; the configured call timeout if that is shorter.
 SEND_TIMEOUT_S: Final = 30.0
+# Larger requests are written in slices, by a task.
+MAX_DIRECT_BYTES: Final = 64 * 1024
 # What follows an answer (the end of a stream, the page of an error) is read this long and this far, to keep the
 # connection.
 DRAIN_TIMEOUT_S: Final = 1.0
@@ -79,6 +82,8 @@ class HttpTransport(Transport):
         self._pool = Pool(self._connect)
         self._cancels: set[asyncio.Task[None]] = set()
         self._drains: set[asyncio.Task[None]] = set()
+        self._directs: set[asyncio.Task[None]] = set()
+        self._watch: DeadlineWatch | None = None
         self._closed = False
 
     def __repr__(self) -> str:
@@ -89,13 +94,7 @@ class HttpTransport(Transport):
 
     async def call(self, call: BackendCall) -> Envelope:
         headers = self._headers(call.method, call.name, call.param_headers)
-        reader = answer.CallReader(
-            call,
-            name=self.name,
-            on_message=call.on_message or self.on_message,
-            in_session=self._in_session(call.method),
-            revision=self.revision,
-        )
+        reader = self._reader(call)
         try:
             async with asyncio.timeout(call.timeout_s):
                 result = await self._exchange(
@@ -115,6 +114,19 @@ class HttpTransport(Transport):
         if reader.session_id is not None:
             self.session_id = reader.session_id
         return result
+
+    def maybe_begin(self, call: BackendCall, done: Done) -> Callable[[], None] | None:
+        if len(call.message) > MAX_DIRECT_BYTES or call.method == "initialize":
+            return None
+        connection = self._pool.maybe_acquire()
+        if connection is None:
+            return None
+        if self._watch is None:
+            self._watch = DeadlineWatch()
+        direct = DirectCall(self, self._watch, call, self._reader(call), connection, done)
+        headers = self._headers(call.method, call.name, call.param_headers)
+        connection.begin(b"POST", self._target.path, headers, call.message, direct)
+        return direct.cancel
 
     async def send(self, message: bytes) -> None:
         envelope = scan(message)
@@ -144,12 +156,71 @@ class HttpTransport(Transport):
             if first:
                 await self._say_goodbye()
         finally:
-            for task in (*self._cancels, *self._drains):
+            tasks = (*self._cancels, *self._drains, *self._directs)
+            for task in tasks:
                 task.cancel()
             await self._pool.aclose()
-            await asyncio.gather(*self._cancels, *self._drains, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
+            if self._watch is not None:
+                self._watch.clear()
+
+    # What direct calls need.
+
+    def give_back(self, connection: HttpConnection) -> None:
+        self._pool.release(connection)
+
+    def read_on(self, direct: DirectCall) -> None:
+        direct.task = self._spawn(self._read_on(direct), self._directs)
+
+    def begin_again(self, direct: DirectCall) -> bool:
+        if self._closed or direct.call.method not in REPEATABLE or direct.connection.exchanges < 2:
+            return False
+        direct.task = self._spawn(self._begin_again(direct), self._directs)
+        return True
+
+    def abandon(self, direct: DirectCall) -> None:
+        self._cancel_at_backend(direct.call)
+
+    async def _read_on(self, direct: DirectCall) -> None:
+        connection, reader = direct.connection, direct.reader
+        try:
+            head = await connection.next_event()
+            assert isinstance(head, ResponseHead)
+            outcome: Envelope | BackendError = await reader.read(connection, head)
+        except BackendRefused as error:
+            outcome = error
+        except BackendError as error:
+            connection.abort()
+            outcome = error
+        except BaseException:
+            connection.abort()
+            self._cancel_at_backend(direct.call)
+            raise
+        finally:
+            self._let_go(connection, reader.is_surplus)
+        self._end(direct, outcome)
+
+    async def _begin_again(self, direct: DirectCall) -> None:
+        try:
+            outcome: Envelope | BackendError = await self.call(direct.call)
+        except BackendError as error:
+            outcome = error
+        self._end(direct, outcome)
+
+    def _end(self, direct: DirectCall, outcome: Envelope | BackendError) -> None:
+        direct.task = None
+        direct.end(outcome)
 
     # Requests.
+
+    def _reader(self, call: BackendCall) -> answer.CallReader:
+        return answer.CallReader(
+            call,
+            name=self.name,
+            on_message=call.on_message or self.on_message,
+            in_session=self._in_session(call.method),
+            revision=self.revision,
+        )
 
     def _in_session(self, method: str) -> bool:
         return (
@@ -290,10 +361,11 @@ class HttpTransport(Transport):
             log.debug("backend.delete_failed", extra={"fields": {"backend": self.name, "reason": str(error)}})
         self.session_id = None
 
-    def _spawn(self, work: Coroutine[Any, Any, None], group: set[asyncio.Task[None]]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None], group: set[asyncio.Task[None]]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work, name=f"http {self.name}")
         group.add(task)
         task.add_done_callback(group.discard)
+        return task
 
 
 def _weigh(piece: Event, is_surplus: Callable[[bytes], bool] | None) -> int:

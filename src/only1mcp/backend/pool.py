@@ -11,7 +11,7 @@ from only1mcp.backend.connection import HttpConnection
 from only1mcp.errors import BackendUnavailable
 
 # Connections to one endpoint, streams included; calls beyond it wait. A stalled backend must not eat all descriptors.
-MAX_CONNECTIONS: Final = 256
+MAX_CONNECTIONS: Final = 1024
 # An unused connection is closed after this long, so that a burst does not hold descriptors at both ends for ever.
 # Servers that close sooner (Node and uvicorn after 5 s) are noticed when they do.
 IDLE_S: Final = 60.0
@@ -80,6 +80,16 @@ class Pool:
             if self._closed:
                 raise BackendUnavailable("the connections to this backend are closed")
         return connection
+
+    def maybe_acquire(self) -> HttpConnection | None:
+        """Return an idle connection ready for a request, or None where one would have to be awaited."""
+        while self._idle and not self._waiting and not self._closed:
+            connection = self._idle.pop()
+            if connection.usable:
+                self._leased.add(connection)
+                return connection
+            connection.abort()
+        return None
 
     def release(self, connection: HttpConnection) -> None:
         """Take back a connection; it is kept only if its exchange is complete and it may carry another."""

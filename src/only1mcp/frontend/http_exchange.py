@@ -32,6 +32,9 @@ class Channel(Protocol):
     def settle(self) -> None:
         """The response is complete: finish the exchange as soon as nothing runs for it any more."""
 
+    def run(self, work: Coroutine[Any, Any, None]) -> None:
+        """Make `work` the task of the exchange."""
+
     async def drain_writes(self) -> None: ...
 
     @property
@@ -54,6 +57,7 @@ class HttpExchange:
         "client_gone",
         "finished",
         "head",
+        "on_cancel",
         "on_finish",
         "peer",
         "started",
@@ -75,6 +79,8 @@ class HttpExchange:
         # The application's own.
         self.state: Any = None
         self.on_finish: Callable[[HttpExchange], None] | None = None
+        # Set by `defer`.
+        self.on_cancel: Callable[[], None] | None = None
 
         self.status = 0
         # Octets of the response body, without their framing.
@@ -94,11 +100,24 @@ class HttpExchange:
         Raise ValueError for header fields that must not be sent, RuntimeError when a response has begun.
         """
         self._expect(started=False)
+        self.on_cancel = None
         self._channel.send_response(status, headers, body)
         self.status = status
         self.started_response = self.finished = True
         self._count(body)
         self._channel.settle()
+
+    def defer(self, on_cancel: Callable[[], None]) -> None:
+        """Say, from `on_request`, that the answer comes later and without a task.
+
+        `on_cancel` is called once if the client leaves or we shut down before; it must not answer.
+        """
+        self.on_cancel = on_cancel
+
+    def resume(self, work: Coroutine[Any, Any, None]) -> None:
+        """Let a task answer a deferred exchange after all."""
+        self.on_cancel = None
+        self._channel.run(work)
 
     def start_stream(self, status: int, headers: Headers) -> None:
         """Send the head of a response whose body follows by `write`, up to `end_stream`. Raises like `respond`."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol, TypeVar
 
 from only1mcp.errors import Only1MCPError, Overloaded, RateLimited, error_message
 from only1mcp.frontend.http_exchange import Application, HttpExchange
@@ -62,10 +62,14 @@ class ExchangeRunner:
         """The body is complete; call `settle` next."""
         coroutine = self._dispatch(self._app.on_request, exchange)
         if coroutine is not None:
-            self._task = self._loop.create_task(coroutine)
-            self._task.add_done_callback(self._task_done)
-        elif not exchange.started_response:
+            self.run(coroutine)
+        elif not exchange.started_response and exchange.on_cancel is None:
             self.fail(exchange, RuntimeError("the application returned without an answer"))
+
+    def run(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Make the coroutine the task of the exchange."""
+        self._task = self._loop.create_task(coroutine)
+        self._task.add_done_callback(self._task_done)
 
     def settle(self) -> None:
         """End the exchange if its response is complete, or never will be, and nothing runs for it any more."""
@@ -103,6 +107,7 @@ class ExchangeRunner:
         if self._task is not None:
             self._task.cancel()
         elif self.exchange is not None:
+            self._cancel_deferred(self.exchange)
             self.fail(self.exchange, Overloaded("shutting down"))
             self.settle()
 
@@ -113,7 +118,14 @@ class ExchangeRunner:
         self.exchange.client_gone = not self.exchange.finished
         if self._task is not None:
             self._task.cancel()
+        else:
+            self._cancel_deferred(self.exchange)
         self.settle()
+
+    def _cancel_deferred(self, exchange: HttpExchange) -> None:
+        on_cancel, exchange.on_cancel = exchange.on_cancel, None
+        if on_cancel is not None:
+            on_cancel()
 
     def _dispatch(self, callback: Callable[[HttpExchange], _Result], exchange: HttpExchange) -> _Result | None:
         # What the application does in here must not end the exchange under its feet.
@@ -137,7 +149,7 @@ class ExchangeRunner:
                 self.fail(exchange, stopped)
         elif (error := task.exception()) is not None:
             self.fail(exchange, error)
-        elif not exchange.started_response and not gone:
+        elif not exchange.started_response and exchange.on_cancel is None and not gone:
             self.fail(exchange, RuntimeError("the application returned without an answer"))
         self.settle()
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import orjson
 
@@ -26,11 +28,11 @@ MAX_ATTEMPTS = 3
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a backend said, in its own era; `server_info` is the backend's, as JSON."""
+    """What a backend said, in its own era, and who it says it is."""
 
     message: Envelope
     era: Era
-    server_info: bytes
+    server_info: dict[str, Any]
 
 
 async def perform(exchange: Exchange, target: Target, metrics: Metrics, request_s: float) -> Answer:
@@ -67,7 +69,7 @@ async def perform(exchange: Exchange, target: Target, metrics: Metrics, request_
             metrics.backend_answered(endpoint.id, loop.time() - began)
             raise
         metrics.backend_answered(endpoint.id, loop.time() - began)
-        return Answer(answer, peer.era, orjson.dumps(peer.server_info))
+        return Answer(answer, peer.era, peer.server_info)
     if last is not None:
         raise last
     raise BackendUnavailable(
@@ -76,12 +78,54 @@ async def perform(exchange: Exchange, target: Target, metrics: Metrics, request_
     )
 
 
+def maybe_begin(
+    exchange: Exchange, target: Target, metrics: Metrics, done: Callable[[Answer | BackendError], None]
+) -> Callable[[], None] | None:
+    """Forward the request without a task if its endpoint is up and can take it at once, else return None.
+
+    `done` is called once, later, with what `perform` would return or raise; the returned function calls it off.
+    """
+    endpoint = target.group.pick(target.hash_key)
+    if endpoint is None or endpoint.peer is None:
+        return None
+    peer = endpoint.peer
+    config = exchange.snapshot.config
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+
+    def ended(outcome: Envelope | BackendError) -> None:
+        duration_s = loop.time() - began
+        if isinstance(outcome, BackendError):
+            metrics.backend_failed(endpoint.id, duration_s)
+            done(outcome)
+        else:
+            metrics.backend_answered(endpoint.id, duration_s)
+            done(Answer(outcome, peer.era, peer.server_info))
+
+    timeout_s = min(endpoint.config.timeout_ms / 1000, config.proxy.timeouts.request_s)
+    cancel = endpoint.maybe_begin(_prepare(exchange, target, endpoint, peer, timeout_s), ended)
+    if cancel is None:
+        return None
+    exchange.backend = endpoint.id
+
+    def cancelled() -> None:
+        # The client has left or cancelled: no fault of the backend, whatever it was about to say.
+        metrics.backend_answered(endpoint.id, loop.time() - began)
+        cancel()
+
+    return cancelled
+
+
 async def _attempt(exchange: Exchange, target: Target, endpoint: Endpoint, peer: Peer, timeout_s: float) -> Envelope:
+    if timeout_s <= 0:
+        raise BackendTimeout(f"backend {endpoint.id!r} did not come up in time", data={"backend": endpoint.id})
+    return await endpoint.call(_prepare(exchange, target, endpoint, peer, timeout_s))
+
+
+def _prepare(exchange: Exchange, target: Target, endpoint: Endpoint, peer: Peer, timeout_s: float) -> BackendCall:
     message = exchange.message
     assert message is not None
     assert exchange.era is not None
-    if timeout_s <= 0:
-        raise BackendTimeout(f"backend {endpoint.id!r} did not come up in time", data={"backend": endpoint.id})
     id = endpoint.next_id()
     outbound = eras.to_backend(
         message,
@@ -95,17 +139,14 @@ async def _attempt(exchange: Exchange, target: Target, endpoint: Endpoint, peer:
     headers: tuple[tuple[bytes, bytes], ...] = ()
     if target.item is not None and target.item.annotations and peer.era is Era.STATELESS:
         headers = param_headers(target.item.annotations, arguments_of(message))
-    relay = _Relay(exchange, endpoint, peer, outbound.progress_token)
-    return await endpoint.call(
-        BackendCall(
-            method=message.method or "",
-            message=outbound.message,
-            id=id,
-            timeout_s=timeout_s,
-            name=target.original if message.method in mcp.NAMED_BY else None,
-            param_headers=headers,
-            on_message=relay.take,
-        )
+    return BackendCall(
+        method=message.method or "",
+        message=outbound.message,
+        id=id,
+        timeout_s=timeout_s,
+        name=target.original if message.method in mcp.NAMED_BY else None,
+        param_headers=headers,
+        on_message=_Relay(exchange, endpoint, peer, outbound.progress_token).take,
     )
 
 
@@ -122,7 +163,7 @@ def to_client(exchange: Exchange, target: Target, method: str, answer: Answer) -
         uri=target.original,
         client=exchange.era,
         backend=answer.era,
-        server_info=answer.server_info,
+        server_info=b"{}" if answer.era is exchange.era else orjson.dumps(answer.server_info),
     )
     catalog = exchange.snapshot.catalog
     if catalog.rewrites_uris and b'"uri"' in body:

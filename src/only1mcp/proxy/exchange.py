@@ -39,6 +39,7 @@ class Exchange:
 
     __slots__ = (
         "backend",
+        "cache_key",
         "cors",
         "era",
         "error",
@@ -62,6 +63,7 @@ class Exchange:
         self.message: Envelope | None = None
         self.method: str | None = None
         self.backend: str | None = None
+        self.cache_key: bytes | None = None
         # Counted among the requests in flight until the exchange ends.
         self.forwarded = False
         self.error: Only1MCPError | None = None

@@ -1,7 +1,7 @@
 """The life of a request, stage by stage from top to bottom: guard, authenticate, read, admit, classify, route, forward.
 
-Every exchange ends in `_finish`, however it went. Nothing before `_forward` waits, so refused requests and local
-answers cost no task.
+Every exchange ends in `_finish`, however it went. Nothing before the forwarding waits, so refused requests and
+local answers cost no task.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from typing import Any
 
 from only1mcp._fast import ERROR, NOTIFICATION, REQUEST, RESULT, Envelope, members, scan
@@ -31,25 +30,16 @@ from only1mcp.metrics import Metrics
 from only1mcp.proxy import local
 from only1mcp.proxy.auth import Authenticator
 from only1mcp.proxy.cache import ResponseCache
-from only1mcp.proxy.call import Answer, perform, to_client
 from only1mcp.proxy.exchange import Exchange, Snapshot
+from only1mcp.proxy.forward import Forwarder
 from only1mcp.proxy.ratelimit import RateLimiter, address_key
 from only1mcp.proxy.readiness import health_body, ready_body
-from only1mcp.proxy.route import Target, find_target
+from only1mcp.proxy.route import find_target
 from only1mcp.proxy.sizes import check_sizes
 from only1mcp.wire import classify, jsonrpc, mcp
 from only1mcp.wire.mcp import Era
 
-# The code that clients know from the Language Server Protocol for a request they have cancelled themselves.
-REQUEST_CANCELLED = -32800
-
 access_log = logging.getLogger("only1mcp.access")
-
-
-@dataclass(slots=True)
-class _Cancellable:
-    task: asyncio.Task[Any]
-    by_client: bool = False
 
 
 class Pipeline:
@@ -77,12 +67,10 @@ class Pipeline:
         self._authenticator = authenticator
         self._limiter = limiter
         self._sealer = sealer
-        self._cache = cache
+        self._forwarder = Forwarder(cache, metrics)
         self._metrics = metrics
         self._wall_clock = wall_clock
         self._in_flight = 0
-        # What `notifications/cancelled` of a handshake client may refer to: (session, request id) -> its task.
-        self._cancellable: dict[tuple[str, bytes], _Cancellable] = {}
 
     @property
     def accepting(self) -> bool:
@@ -272,10 +260,7 @@ class Pipeline:
             return
         span = members(message.data, *message.params).get("requestId")
         if span is not None:
-            found = self._cancellable.get((exchange.session.id, message.data[slice(*span)]))
-            if found is not None:
-                found.by_client = True
-                found.task.cancel()
+            self._forwarder.cancel(exchange.session.id, message.data[slice(*span)])
 
     def _route(self, exchange: Exchange, message: Envelope, method: str) -> Coroutine[Any, Any, None] | None:
         catalog = exchange.snapshot.catalog
@@ -290,58 +275,14 @@ class Pipeline:
         if mcp.CAPABILITY_OF.get(method) not in catalog.capabilities:
             raise RequestRefused(f"the method {method!r:.80} is not served", code=METHOD_NOT_FOUND, http_status=404)
         target = find_target(exchange, message, method)
-        key = self._cache_key(exchange, target, method)
-        if key is not None and self._answer_from_cache(exchange, target, method, key):
+        if self._forwarder.maybe_cached(exchange, target, method):
             return None
         if self._in_flight >= exchange.snapshot.config.proxy.limits.max_in_flight:
             raise Overloaded("too many requests in flight", data={"hint": "retry after a moment"})
-        # Not in the task: of requests that arrive together, every one is admitted before the first task begins.
+        # Not in a task: of requests that arrive together, every one is admitted before the first task begins.
         self._in_flight += 1
         exchange.forwarded = True
-        return self._forward(exchange, target, method, key)
-
-    def _cache_key(self, exchange: Exchange, target: Target, method: str) -> bytes | None:
-        message, principal = exchange.message, exchange.principal
-        if self._cache is None or method not in mcp.CACHEABLE or message is None or message.params is None:
-            return None
-        assert principal is not None
-        return self._cache.key(principal.id, target.group.id, method, message.data[slice(*message.params)])
-
-    def _answer_from_cache(self, exchange: Exchange, target: Target, method: str, key: bytes) -> bool:
-        assert self._cache is not None
-        result = self._cache.lookup(key, _now_ms())
-        if result is None:
-            return False
-        # Only the stateless era has hints that let a result be kept.
-        answer = Answer(scan(jsonrpc.result(exchange.id, result)), Era.STATELESS, b"{}")
-        exchange.reply(*to_client(exchange, target, method, answer))
-        return True
-
-    # A backend answers.
-
-    async def _forward(self, exchange: Exchange, target: Target, method: str, key: bytes | None) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        running = _Cancellable(task)
-        ticket = None if exchange.session is None else (exchange.session.id, exchange.id)
-        if ticket is not None:
-            self._cancellable[ticket] = running
-        try:
-            request_s = exchange.snapshot.config.proxy.timeouts.request_s
-            answer = await perform(exchange, target, self._metrics, request_s)
-            status, body = to_client(exchange, target, method, answer)
-            if self._cache is not None and key is not None and answer.era is Era.STATELESS and answer.message.result:
-                self._cache.store(key, answer.message.data[slice(*answer.message.result)], _now_ms())
-            exchange.reply(status, body)
-        except Only1MCPError as error:
-            exchange.refuse(error)
-        except asyncio.CancelledError:
-            if not running.by_client:
-                raise
-            exchange.refuse(RequestRefused("cancelled by the client", code=REQUEST_CANCELLED, http_status=200))
-        finally:
-            if ticket is not None and self._cancellable.get(ticket) is running:
-                del self._cancellable[ticket]
+        return self._forwarder.forward(exchange, target, method)
 
     # The last byte has left, or the client has.
 
@@ -355,10 +296,6 @@ class Pipeline:
             self._metrics.error(exchange.error.source)
         if access_log.isEnabledFor(logging.INFO):
             access_log.info("request", extra={"fields": _access_fields(exchange, duration_s)})
-
-
-def _now_ms() -> int:
-    return int(asyncio.get_running_loop().time() * 1000)
 
 
 def _access_fields(exchange: Exchange, duration_s: float) -> dict[str, Any]:
