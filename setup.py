@@ -16,7 +16,7 @@ from typing import Any
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-SOURCES = ("counters", "envelope", "lru", "ring")
+SOURCES = ("chunks", "counters", "envelope", "framing", "lru", "ring", "sending")
 MODE = os.environ.get("ONLY1MCP_EXTENSIONS", "")
 DEBUG = os.environ.get("ONLY1MCP_DEBUG", "") not in ("", "0")
 SANITIZE = os.environ.get("ONLY1MCP_SANITIZE", "") if DEBUG else ""

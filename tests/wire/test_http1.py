@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import time
 import tracemalloc
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import h11
 import pytest
@@ -10,11 +10,26 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.bytes_feed import cut_at, places, segmentations
 
+from only1mcp._fast import framing_reference
 from only1mcp.errors import ProtocolError
+from only1mcp.wire import http1, http1_body, http1_write
 from only1mcp.wire.http1 import CLOSED, END, ClientConnection, RequestHead, ResponseHead, ServerConnection
 
 MAX_HEADER = 16 * 1024
 MAX_BODY = 1000
+
+
+@pytest.fixture(params=["as built", "plain Python"], scope="module", autouse=True)
+def implementation(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Every test runs over the compiled parts, where they are built, and over their twins."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "plain Python":
+            patch.setattr(http1, "read_request", framing_reference.read_request)
+            patch.setattr(http1, "read_response", framing_reference.read_response)
+            patch.setattr(http1_body, "read_chunks", framing_reference.read_chunks)
+            patch.setattr(http1_write, "write_request", framing_reference.write_request)
+            patch.setattr(http1_write, "write_response", framing_reference.write_response)
+        yield
 
 
 def post(*fields: bytes, body: bytes = b"", line: bytes = b"POST /mcp HTTP/1.1", host: bytes = b"Host: a\r\n") -> bytes:

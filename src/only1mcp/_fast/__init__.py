@@ -4,24 +4,42 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from only1mcp._fast.framing_reference import Headers, Index, index_fields
 from only1mcp._fast.json_walk import Span
 from only1mcp._fast.reference import ERROR, NOTIFICATION, REQUEST, RESULT
 
 if TYPE_CHECKING:
+    from only1mcp._fast.framing_reference import (
+        read_chunks,
+        read_request,
+        read_response,
+        write_request,
+        write_response,
+    )
     from only1mcp._fast.reference import LRU, Counters, Envelope, Ring, elements, members, scan
 
     COMPILED: bool
 else:
     try:
+        from only1mcp._fast.chunks import read_chunks
         from only1mcp._fast.counters import Counters
         from only1mcp._fast.envelope import Envelope, elements, members, scan
+        from only1mcp._fast.framing import read_request, read_response
         from only1mcp._fast.lru import LRU
         from only1mcp._fast.ring import Ring
+        from only1mcp._fast.sending import write_request, write_response
 
         COMPILED = True
     except ImportError:
         import warnings
 
+        from only1mcp._fast.framing_reference import (
+            read_chunks,
+            read_request,
+            read_response,
+            write_request,
+            write_response,
+        )
         from only1mcp._fast.reference import LRU, Counters, Envelope, Ring, elements, members, scan
 
         COMPILED = False
@@ -41,9 +59,17 @@ __all__ = [
     "RESULT",
     "Counters",
     "Envelope",
+    "Headers",
+    "Index",
     "Ring",
     "Span",
     "elements",
+    "index_fields",
     "members",
+    "read_chunks",
+    "read_request",
+    "read_response",
     "scan",
+    "write_request",
+    "write_response",
 ]

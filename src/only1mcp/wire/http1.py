@@ -7,11 +7,11 @@ return. One exchange at a time: after END nothing more is parsed until `start_ne
 from __future__ import annotations
 
 import enum
-from http import HTTPStatus
 from typing import Final
 
 import h11
 
+from only1mcp._fast import read_request, read_response
 from only1mcp.errors import ProtocolError
 from only1mcp.wire.http1_body import Body, ChunkedBody, LengthBody, UntilEOFBody
 from only1mcp.wire.http1_events import (
@@ -28,12 +28,12 @@ from only1mcp.wire.http1_events import (
 )
 from only1mcp.wire.http1_head import (
     HeadCutter,
-    check_fields,
     check_request_line,
     check_status_line,
     read_request_head,
     read_response_head,
 )
+from only1mcp.wire.http1_write import h11_after, request_bytes, response_bytes
 
 __all__ = [
     "CLOSED",
@@ -51,9 +51,8 @@ __all__ = [
 # Interim responses that one request may get before its answer; more is a way to keep us busy for ever.
 MAX_INTERIM_RESPONSES: Final = 16
 
-_STATUS_LINES = {
-    status.value: b"HTTP/1.1 %d %s\r\n" % (status.value, status.phrase.encode("ascii")) for status in HTTPStatus
-}
+# Has nothing to remember, so that all exchanges share it.
+_NO_BODY: Final = LengthBody(0)
 
 
 class _State(enum.Enum):
@@ -85,7 +84,7 @@ class ServerConnection:
     def _reset(self) -> None:
         self._state = _State.HEAD
         self._head: RequestHead | None = None
-        self._body: Body = LengthBody(0)
+        self._body: Body = _NO_BODY
         self._method = b""
         self._blank_line_ignored = False
         self._continue_expected = False
@@ -146,16 +145,13 @@ class ServerConnection:
 
     def send_response(self, status: int, headers: Headers, body: bytes) -> bytes:
         """Return a whole response; Content-Length and, where the connection ends, Connection are added."""
-        parts = self._head_parts(status, headers)
-        self._response = _State.DONE
         # "A server MUST NOT send a Content-Length header field in any response with a status code of 1xx or 204"
         # (RFC 9110 section 8.6).
-        if status not in (204, 304):
-            parts.append(b"content-length: %d\r\n" % len(body))
-        parts.append(b"\r\n")
-        if self._method != b"HEAD" and status not in (204, 304):
-            parts.append(body)
-        return b"".join(parts)
+        without_body = status == 204 or status == 304
+        length = -1 if without_body else len(body)
+        message = self._write(status, headers, length, False, b"" if without_body or self._method == b"HEAD" else body)
+        self._response = _State.DONE
+        return message
 
     def send_head(self, status: int, headers: Headers) -> bytes:
         """Return the head of a streamed response, to be followed by `send_data` and `send_end`."""
@@ -164,12 +160,9 @@ class ServerConnection:
         self._response_chunked = self._head is not None and self._head.http_version != b"1.0"
         if not self._response_chunked:
             self.close_after = True
-        parts = self._head_parts(status, headers)
-        if self._response_chunked:
-            parts.append(b"transfer-encoding: chunked\r\n")
-        parts.append(b"\r\n")
+        message = self._write(status, headers, -1, self._response_chunked, b"")
         self._response = _State.BODY
-        return b"".join(parts)
+        return message
 
     def send_data(self, data: bytes) -> bytes:
         """Return `data` framed as a part of the body; it may be empty."""
@@ -205,9 +198,18 @@ class ServerConnection:
             del buffer[:2]
             self._blank_line_ignored = True
         if buffer:
+            # Only the first look at a head may be a quick one: repeated for every octet that arrives it would not be.
+            if not self._cutter.seen and (plain := read_request(buffer, self._max_header)) is not None:
+                method, target, headers, index, length, chunked, close, size = plain
+                if length is None or length <= self._max_body:
+                    del buffer[:size]
+                    self._method = method
+                    head = RequestHead(method, target, headers, b"1.1", length, chunked, False, index)
+                    return self._begin(head, close)
             raw = self._cutter.maybe_cut(buffer)
             if raw is not None:
-                return self._begin(read_request_head(raw, self._max_body))
+                head = read_request_head(raw, self._max_body)
+                return self._begin(head, b"close" in head.tokens(b"connection"))
             if self._eof:
                 raise ProtocolError("connection closed inside a request head")
             return None
@@ -216,16 +218,16 @@ class ServerConnection:
             return CLOSED
         return None
 
-    def _begin(self, head: RequestHead) -> RequestHead:
+    def _begin(self, head: RequestHead, close: bool) -> RequestHead:
         self._head = head
         self._state = _State.BODY
         self._continue_expected = head.expect_continue
         if head.chunked:
             self._body = ChunkedBody(self._max_body, self._max_header)
-        else:
-            self._body = LengthBody(head.content_length or 0)
+        elif head.content_length:
+            self._body = LengthBody(head.content_length)
         # HTTP/1.0 is answered and closed: its keep-alive was never specified.
-        if head.http_version == b"1.0" or b"close" in head.tokens(b"connection"):
+        if close or head.http_version == b"1.0":
             self.close_after = True
         return head
 
@@ -247,17 +249,11 @@ class ServerConnection:
         self._method = line.partition(b" ")[0]
         check_request_line(line)
 
-    def _head_parts(self, status: int, headers: Headers) -> list[bytes]:
+    def _write(self, status: int, headers: Headers, length: int, chunked: bool, body: bytes) -> bytes:
+        """Return a response or its start; a `length` below 0 is not sent."""
         if self._response is not _State.HEAD:
             raise RuntimeError(f"expected one response to a request, got another in state {self._response.value}")
-        line = _STATUS_LINES.get(status)
-        parts = [line if line is not None else b"HTTP/1.1 %d \r\n" % status]
-        check_fields(headers)
-        for name, value in headers:
-            parts += (name, b": ", value, b"\r\n")
-        if self.must_close:
-            parts.append(b"connection: close\r\n")
-        return parts
+        return response_bytes(status, headers, length, chunked=chunked, close=self.must_close, body=body)
 
 
 class ClientConnection:
@@ -277,8 +273,10 @@ class ClientConnection:
 
     def _reset(self) -> None:
         self._state = _State.DONE
+        # Only for what is not plain.
         self._h11: h11.Connection | None = None
-        self._body: Body = LengthBody(0)
+        self._body: Body = _NO_BODY
+        # Of the request that was sent; empty when there is none.
         self._method = b""
         self._interim = 0
         # Whether any byte of the response has arrived.
@@ -297,22 +295,15 @@ class ClientConnection:
 
         Raise ValueError for what must not be sent (a CR in a value, a framing field, no Host).
         """
-        if self._h11 is not None or not self.reusable:
+        if self._method or not self.reusable:
             raise RuntimeError(f"expected a connection between two exchanges, got {self!r}")
-        check_fields(headers)
         # "A user agent SHOULD send Content-Length in a request when the method defines a meaning for enclosed content"
         # (RFC 9110 section 8.6).
-        framing = [(b"content-length", b"%d" % len(body))] if body or method in (b"POST", b"PUT", b"PATCH") else []
-        connection = h11.Connection(h11.CLIENT)
-        try:
-            head = connection.send(h11.Request(method=method, target=target, headers=[*headers, *framing]))
-        except h11.LocalProtocolError as error:
-            raise ValueError(f"expected a request that HTTP allows: {error}") from None
-        assert head is not None
-        self._h11 = connection
+        length = len(body) if body or method in (b"POST", b"PUT", b"PATCH") else -1
+        message, self._h11 = request_bytes(method, target, headers, length, body)
         self._method = method
         self._state = _State.HEAD
-        return bytes(head) + body
+        return message
 
     def receive_data(self, data: bytes) -> None:
         self.response_started = True
@@ -340,6 +331,24 @@ class ClientConnection:
             raise
         return None
 
+    def maybe_whole(self) -> tuple[ResponseHead, bytes] | None:
+        """Return the response if exactly all of it is here and plain, with a length; otherwise change nothing.
+
+        Saves the events of an answer that came in one piece; `next_event` is for every other.
+        """
+        if self._state is not _State.HEAD or self._h11 is not None or self._method == b"HEAD":
+            return None
+        plain = read_response(self._buffer, self._max_header)
+        if plain is None:
+            return None
+        status, headers, index, length, _, close, size = plain
+        if length is None or close or len(self._buffer) != size + length:
+            return None
+        body = bytes(memoryview(self._buffer)[size:])
+        self._buffer.clear()
+        self._state = _State.DONE
+        return ResponseHead(status, headers, b"1.1", length, False, index), body
+
     def start_next_cycle(self) -> None:
         """Get ready for the next request; only when `reusable`."""
         if not self.reusable:
@@ -347,11 +356,19 @@ class ClientConnection:
         self._reset()
 
     def _next_head(self) -> ClientEvent | None:
-        assert self._h11 is not None
+        # The first look, as in the server; and where h11 has begun, it goes on.
+        if self._h11 is None and not self._cutter.seen:
+            plain = read_response(self._buffer, self._max_header)
+            if plain is not None:
+                status, headers, index, length, chunked, close, size = plain
+                del self._buffer[:size]
+                return self._begin(ResponseHead(status, headers, b"1.1", length, chunked, index), close)
         while (raw := self._cutter.maybe_cut(self._buffer)) is not None:
+            if self._h11 is None:
+                self._h11 = h11_after(self._method)
             head = read_response_head(raw, self._h11)
             if head is not None:
-                return self._begin(head)
+                return self._begin(head, b"close" in head.tokens(b"connection"))
             self._interim += 1
             if self._interim > MAX_INTERIM_RESPONSES:
                 raise ProtocolError(f"expected at most {MAX_INTERIM_RESPONSES} interim responses")
@@ -359,13 +376,13 @@ class ClientConnection:
             raise ProtocolError("connection closed before the response was complete")
         return None
 
-    def _begin(self, head: ResponseHead) -> ResponseHead:
+    def _begin(self, head: ResponseHead, close: bool) -> ResponseHead:
         self._state = _State.BODY
-        if head.http_version == b"1.0" or b"close" in head.tokens(b"connection"):
+        if close or head.http_version == b"1.0":
             self._keep_alive = False
         # RFC 9112 section 6.3, items 1, 4, 6 and 8.
         if self._method == b"HEAD" or head.status in (204, 304):
-            self._body = LengthBody(0)
+            self._body = _NO_BODY
         elif head.chunked:
             self._body = ChunkedBody(None, self._max_header)
         elif head.content_length is not None:

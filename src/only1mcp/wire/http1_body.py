@@ -7,8 +7,10 @@ is linear in the octets however small the chunks are.
 from __future__ import annotations
 
 import re
+import sys
 from typing import Final, Protocol
 
+from only1mcp._fast import read_chunks
 from only1mcp.errors import ProtocolError
 from only1mcp.wire.http1_head import MAX_FIELDS, TOKEN, check_trailer
 
@@ -101,7 +103,7 @@ class ChunkedBody:
 
     def __init__(self, max_body_bytes: int | None, max_trailer_bytes: int) -> None:
         self.complete = False
-        self._max_body = max_body_bytes
+        self._max_body = sys.maxsize if max_body_bytes is None else max_body_bytes
         self._received = 0
         self._extension_bytes = 0
         # Octets that the chunk at hand still has to give, its closing CRLF included; 0 between chunks.
@@ -121,6 +123,7 @@ class ChunkedBody:
                 position = self._read_trailer(buffer, position)
                 break
             if self._in_chunk == 0:
+                position = self._read_whole_chunks(buffer, position, data)
                 match = _CHUNK_LINE.match(buffer, position)
                 if match is None or match.end() - position > MAX_CHUNK_LINE_BYTES:
                     self._check_partial_line(buffer, position)
@@ -152,6 +155,14 @@ class ChunkedBody:
         if not self.complete:
             raise ProtocolError("connection closed inside a chunked body")
 
+    def _read_whole_chunks(self, buffer: bytearray, position: int, data: bytearray) -> int:
+        held = len(data)
+        room = self._max_body - self._received
+        position, extensions = read_chunks(buffer, position, data, room, MAX_EXTENSION_BYTES - self._extension_bytes)
+        self._received += len(data) - held
+        self._extension_bytes += extensions
+        return position
+
     def _start_chunk(self, size: int, line_bytes: int) -> None:
         self._extension_bytes += max(0, line_bytes - 16 - 2)
         if self._extension_bytes > MAX_EXTENSION_BYTES:
@@ -160,7 +171,7 @@ class ChunkedBody:
             self._in_trailer = True
             return
         self._received += size
-        if self._max_body is not None and self._received > self._max_body:
+        if self._received > self._max_body:
             raise ProtocolError(f"expected a body of at most {self._max_body} bytes", http_status=413)
         self._in_chunk = size + 2
 

@@ -5,9 +5,21 @@ from __future__ import annotations
 import enum
 from typing import Final
 
+from only1mcp._fast import Headers, Index, index_fields
 from only1mcp.errors import ProtocolError
 
-Headers = list[tuple[bytes, bytes]]
+__all__ = [
+    "CLOSED",
+    "END",
+    "ClientEvent",
+    "Closed",
+    "End",
+    "Fields",
+    "Headers",
+    "RequestHead",
+    "ResponseHead",
+    "ServerEvent",
+]
 
 
 class End(enum.Enum):
@@ -27,26 +39,34 @@ CLOSED: Final = Closed.CLOSED
 
 
 class Fields:
-    """The header fields of one message, in order, names in lower case."""
+    """The header fields of one message, in order, names in lower case; `headers` is not changed any more."""
 
-    __slots__ = ("headers",)
+    __slots__ = ("_index", "headers")
 
-    def __init__(self, headers: Headers) -> None:
+    def __init__(self, headers: Headers, index: Index | None = None) -> None:
         self.headers = headers
+        # A request is asked for a dozen fields, so they are looked up; made when first needed.
+        self._index = index
 
     def get(self, name: bytes) -> bytes | None:
         """Return the one value of the field; raise `ProtocolError` when it occurs more than once."""
-        found: bytes | None = None
-        for key, value in self.headers:
-            if key == name:
-                if found is not None:
-                    raise ProtocolError(f"expected one {name.decode()} header field, got several")
-                found = value
+        index = self._index
+        if index is None:
+            index = self._index = index_fields(self.headers)
+        found = index.get(name)
+        if isinstance(found, list):
+            raise ProtocolError(f"expected one {name.decode()} header field, got several")
         return found
 
     def get_all(self, name: bytes) -> list[bytes]:
         """Return the values of every field line with this name, in order."""
-        return [value for key, value in self.headers if key == name]
+        index = self._index
+        if index is None:
+            index = self._index = index_fields(self.headers)
+        found = index.get(name)
+        if found is None:
+            return []
+        return list(found) if isinstance(found, list) else [found]
 
     def tokens(self, name: bytes) -> list[bytes]:
         """Return the members of a comma-separated field of tokens, in lower case (RFC 9110 section 5.6.1)."""
@@ -64,12 +84,13 @@ class RequestHead(Fields):
         target: bytes,
         headers: Headers,
         http_version: bytes = b"1.1",
-        *,
         content_length: int | None = None,
         chunked: bool = False,
         expect_continue: bool = False,
+        index: Index | None = None,
     ) -> None:
-        super().__init__(headers)
+        self.headers = headers
+        self._index = index
         self.method = method
         self.target = target
         self.http_version = http_version
@@ -92,11 +113,12 @@ class ResponseHead(Fields):
         status: int,
         headers: Headers,
         http_version: bytes = b"1.1",
-        *,
         content_length: int | None = None,
         chunked: bool = False,
+        index: Index | None = None,
     ) -> None:
-        super().__init__(headers)
+        self.headers = headers
+        self._index = index
         self.status = status
         self.http_version = http_version
         self.content_length = content_length

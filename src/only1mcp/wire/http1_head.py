@@ -15,7 +15,7 @@ from typing import Final, Literal
 import h11
 
 from only1mcp.errors import ProtocolError
-from only1mcp.wire.http1_events import Headers, RequestHead, ResponseHead
+from only1mcp.wire.http1_events import RequestHead, ResponseHead
 
 # A parsed field costs some 200 octets of memory; without a bound a head of tiny fields is amplified twentyfold.
 MAX_FIELDS: Final = 100
@@ -42,8 +42,6 @@ _HOST = re.compile(rb"(?:[A-Za-z0-9\-._~]+|\[([0-9A-Fa-f:.]+)\])(?::([0-9]{0,5})
 _FRAMING_FIELD = re.compile(rb"\n(content-length|transfer-encoding):([^\r]*)\r", re.IGNORECASE)
 _DIGITS = re.compile(rb"[0-9]+")
 _NAME = re.compile(TOKEN)
-_FIELD_VALUE = re.compile(rb"(?:[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?")
-_SET_BY_CONNECTION = frozenset({b"content-length", b"transfer-encoding", b"connection"})
 
 
 class HeadCutter:
@@ -52,7 +50,7 @@ class HeadCutter:
     `check_first_line` gets the request or status line with its CRLF before the rest of the head has arrived.
     """
 
-    __slots__ = ("_check_first_line", "_first_line_checked", "_limit", "_role", "_seen")
+    __slots__ = ("_check_first_line", "_first_line_checked", "_limit", "_role", "seen")
 
     def __init__(
         self, limit_bytes: int, role: Literal["request", "response"], check_first_line: Callable[[bytes], None]
@@ -61,18 +59,19 @@ class HeadCutter:
         self._role = role
         self._check_first_line = check_first_line
         self._first_line_checked = False
-        self._seen = 0
+        # Octets of an incomplete head that have been looked at; 0 between two heads.
+        self.seen = 0
 
     def maybe_cut(self, buffer: bytearray) -> bytes | None:
         """Remove and return the head at the front of `buffer` without its empty line, or None when it is incomplete."""
         limit = self._limit
-        end = buffer.find(b"\r\n\r\n", max(0, self._seen - 3))
+        end = buffer.find(b"\r\n\r\n", max(0, self.seen - 3))
         stop = len(buffer) if end < 0 else end + 4
         # One octet beyond the limit is in sight, so that a CR in the last place is judged the same at every split.
-        forbidden = _FORBIDDEN.search(buffer, max(0, self._seen - 1), min(stop, limit + 1))
+        forbidden = _FORBIDDEN.search(buffer, max(0, self.seen - 1), min(stop, limit + 1))
         bad_at = forbidden.start() if forbidden is not None else limit
         if not self._first_line_checked:
-            line_end = buffer.find(b"\n", self._seen, min(stop, limit)) + 1
+            line_end = buffer.find(b"\n", self.seen, min(stop, limit)) + 1
             if line_end and bad_at >= line_end:
                 self._check_first_line(bytes(buffer[:line_end]))
                 self._first_line_checked = True
@@ -81,11 +80,11 @@ class HeadCutter:
         if stop > limit:
             raise self._too_long(bytes(buffer[:limit]))
         if end < 0:
-            self._seen = stop
+            self.seen = stop
             return None
         head = bytes(buffer[: end + 2])
         del buffer[:stop]
-        self._seen = 0
+        self.seen = 0
         self._first_line_checked = False
         return head
 
@@ -175,15 +174,6 @@ def check_trailer(line: bytes) -> None:
     # "A sender MUST NOT generate a trailer field unless ..." (RFC 9110 section 6.5.1); these would be smuggling.
     if name.lower() in (b"content-length", b"transfer-encoding", b"host"):
         raise ProtocolError(f"{name.decode()} is not allowed in a trailer")
-
-
-def check_fields(headers: Headers) -> None:
-    """Raise ValueError for a field to be sent that is none, or that is the connection's own to set."""
-    for name, value in headers:
-        if _NAME.fullmatch(name) is None or _FIELD_VALUE.fullmatch(value) is None:
-            raise ValueError(f"expected a header field, got {name!r}: {value!r:.80}")
-        if name.lower() in _SET_BY_CONNECTION:
-            raise ValueError(f"the connection sets {name.decode()} itself")
 
 
 def _check_field_lines(raw: bytes, role: str) -> None:
