@@ -32,6 +32,11 @@ class Registry:
             if backend.enabled and backend.transport != "sse"
         }
 
+    @property
+    def children(self) -> int:
+        """How many stdio children are running."""
+        return len(self._guard.groups)
+
     async def start(self, settle_s: float) -> None:
         """Connect all; return when each has come up or failed once, or after `settle_s`."""
         for endpoint in self.endpoints.values():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from only1mcp.errors import INVALID_REQUEST, RequestRefused
 from only1mcp.wire.http1 import RequestHead
 
@@ -12,14 +14,12 @@ EVENT_STREAM = b"text/event-stream"
 def check_media_types(head: RequestHead) -> None:
     """Raise `RequestRefused`: 400 for a body not declared JSON, 406 for a client that takes only one answer form."""
     declared = head.get(b"content-type")
-    kind, _, parameters = (declared or b"").lower().partition(b";")
-    charset = _without_blanks(parameters).replace(b'"', b"")
-    if kind.strip() != JSON or charset not in (b"", b"charset=utf-8"):
+    if not _is_json(declared or b""):
         raise RequestRefused(
             f"expected Content-Type application/json, got {(declared or b'nothing').decode('latin-1'):.60}",
             code=INVALID_REQUEST,
         )
-    if not _accepts_both(head.get_all(b"accept")):
+    if not _accepts_both(tuple(head.get_all(b"accept"))):
         raise RequestRefused(
             "the Accept header must list application/json and text/event-stream",
             code=INVALID_REQUEST,
@@ -27,7 +27,15 @@ def check_media_types(head: RequestHead) -> None:
         )
 
 
-def _accepts_both(values: list[bytes]) -> bool:
+# Clients send the same few values with every request.
+@lru_cache(maxsize=64)
+def _is_json(declared: bytes) -> bool:
+    kind, _, parameters = declared.lower().partition(b";")
+    return kind.strip() == JSON and _without_blanks(parameters).replace(b'"', b"") in (b"", b"charset=utf-8")
+
+
+@lru_cache(maxsize=64)
+def _accepts_both(values: tuple[bytes, ...]) -> bool:
     taken: dict[bytes, bool] = {}
     for value in values:
         for entry in value.lower().split(b","):

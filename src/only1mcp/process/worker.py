@@ -147,6 +147,7 @@ class Worker:
             self.metrics.connections_active(self.listener.connections)
         if self.cache is not None:
             self.metrics.cache_size(len(self.cache), self.cache.used_bytes)
+        self.metrics.stdio_children(self.registry.children)
 
 
 def run(config: Config, on_started: Callable[[Worker], None]) -> None:
