@@ -12,14 +12,14 @@ from itertools import count
 from typing import Any
 
 from only1mcp import __version__
-from only1mcp._fast import REQUEST, Envelope
+from only1mcp._fast import Envelope
 from only1mcp.backend.base import BackendCall, Done, Transport
 from only1mcp.backend.changes import announced, listen_handshake, listen_stateless
 from only1mcp.backend.era import Peer, establish
 from only1mcp.backend.inventory import Inventory, read_inventory
+from only1mcp.backend.unasked import Ear
 from only1mcp.config.schema import BackendConfig
-from only1mcp.errors import METHOD_NOT_FOUND, BackendError, BackendRefused, BackendUnavailable, ProtocolError
-from only1mcp.wire import jsonrpc
+from only1mcp.errors import BackendError, BackendRefused, BackendUnavailable, ProtocolError
 from only1mcp.wire.mcp import Era
 
 log = logging.getLogger("only1mcp.backend")
@@ -40,16 +40,6 @@ REFRESH_DELAY_S = 0.05
 REFRESH_PAUSE_S = 1.0
 # Lists that could not be read are asked for again this often, after waits that grow.
 MAX_REREADS = 6
-# Requests of a backend that does not read our answers would pile up; beyond this many they are dropped.
-MAX_REPLIES = 64
-
-_LIST_CHANGED = frozenset(
-    {
-        "notifications/tools/list_changed",
-        "notifications/resources/list_changed",
-        "notifications/prompts/list_changed",
-    }
-)
 
 
 class State(Enum):
@@ -89,7 +79,7 @@ class Endpoint:
         self._probe = True
         self._rereads = 0
         self._reread: asyncio.TimerHandle | None = None
-        self._replies = 0
+        self._ear: Ear | None = None
         self._attempt_over = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._streams: set[asyncio.Task[None]] = set()
@@ -245,9 +235,9 @@ class Endpoint:
         self._wake.clear()
         self._lost = None
         self._stale = False
-        self._replies = 0
         transport = self._make_transport()
         self._transport = transport
+        self._ear = Ear(transport, name=self.id, on_change=self._refresh)
         transport.on_message = self._on_message
         transport.on_lost = lambda reason: self._lose(transport, reason)
         await transport.start()
@@ -315,41 +305,10 @@ class Endpoint:
 
     def hear(self, message: Envelope) -> bool:
         """Take what concerns the endpoint and no client: its requests, changed lists. False: not for it."""
-        if message.kind == REQUEST:
-            self._refuse(message)
-        elif message.method in _LIST_CHANGED:
-            self._refresh()
-        else:
-            return False
-        return True
+        return self._ear is not None and self._ear.hear(message)
 
     def _on_message(self, message: Envelope) -> None:
         self.hear(message)
-
-    def _refuse(self, request: Envelope) -> None:
-        """Answer a server-to-client request: `ping` with an empty result, anything else with an error."""
-        transport = self._transport
-        if transport is None or request.id is None or self._replies >= MAX_REPLIES:
-            return
-        if request.method == "ping":
-            reply = jsonrpc.result(request.id, b"{}")
-        else:
-            reply = (
-                b'{"jsonrpc":"2.0","id":'
-                + request.id
-                + b',"error":{"code":%d,' % METHOD_NOT_FOUND
-                + b'"message":"this client does not serve requests from servers"}}'
-            )
-        self._replies += 1
-        self._spawn(self._send(transport, reply))
-
-    async def _send(self, transport: Transport, message: bytes) -> None:
-        try:
-            await transport.send(message)
-        except BackendError as error:
-            log.info("backend.send_failed", extra={"fields": {"backend": self.id, "reason": error.message}})
-        finally:
-            self._replies -= 1
 
     def _refresh(self) -> None:
         self._stale = True
@@ -408,6 +367,8 @@ class Endpoint:
             task.cancel()
         if self._streams:
             await asyncio.gather(*self._streams, return_exceptions=True)
+        if self._ear is not None:
+            await self._ear.aclose()
         transport = self._transport
         if transport is not None:
             transport.on_message = None
