@@ -455,9 +455,7 @@ async def test_requests_of_the_server_are_answered_until_it_is_closed() -> None:
         server.sent.clear()
         server.transport.tell("ping", id="p")
         await asyncio.sleep(0.1)
-        assert server.sent == [{"jsonrpc": "2.0", "id": "p", "result": {}}]
-        server.transport.tell("ping", id="q")
-    assert len(server.sent) == 1
+    assert server.sent == [{"jsonrpc": "2.0", "id": "p", "result": {}}]
     # What still arrives on the stream of a call neither goes to its client nor is it answered.
     assert watched.endpoint.hear(scan(jsonrpc.request(b"1", "ping", None)))
 
