@@ -31,6 +31,7 @@ from only1mcp._fast import ERROR, NOTIFICATION, RESULT, Envelope
 from only1mcp.backend import http
 from only1mcp.backend.answer import MAX_ANSWER_BYTES
 from only1mcp.backend.http import HttpTransport
+from only1mcp.backend.pool import MAX_CONNECTIONS
 from only1mcp.errors import BackendAnswerError, BackendError, BackendRefused, BackendTimeout
 
 JSON = "application/json"
@@ -533,7 +534,7 @@ async def test_many_calls_at_once_get_their_own_answers(caplog: pytest.LogCaptur
     caplog.set_level(logging.WARNING)
     async with hosted(STATELESS) as (server, transport):
         await check_many(server, transport)
-        assert server.connections <= 256
+        assert server.connections <= MAX_CONNECTIONS
     assert not caplog.records
 
 

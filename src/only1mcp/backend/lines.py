@@ -9,7 +9,7 @@ import orjson
 
 # A program that prints without end and never a message would take the time of every other backend. A server that greets
 # people on its standard output prints far fewer lines before its first message.
-MAX_GARBAGE_LINES: Final = 5000
+MAX_GARBAGE_LINES: Final = 1000
 # What is kept of both ends of a line beyond the limit: enough for the members around the id, useless as a store.
 KEPT_BYTES: Final = 1024
 
