@@ -13,14 +13,12 @@ import h11
 
 from only1mcp._fast import read_request, read_response
 from only1mcp.errors import ProtocolError
-from only1mcp.wire.http1_body import Body, ChunkedBody, LengthBody, UntilEOFBody
+from only1mcp.wire.http1_body import NO_BODY, Body, ChunkedBody, LengthBody, UntilEOFBody
 from only1mcp.wire.http1_events import (
     CLOSED,
     END,
     ClientEvent,
-    Closed,
     End,
-    Fields,
     Headers,
     RequestHead,
     ResponseHead,
@@ -39,9 +37,7 @@ __all__ = [
     "CLOSED",
     "END",
     "ClientConnection",
-    "Closed",
     "End",
-    "Fields",
     "Headers",
     "RequestHead",
     "ResponseHead",
@@ -51,9 +47,6 @@ __all__ = [
 # Interim responses that one request may get before its answer; more is a way to keep us busy for ever.
 MAX_INTERIM_RESPONSES: Final = 16
 
-# Has nothing to remember, so that all exchanges share it.
-_NO_BODY: Final = LengthBody(0)
-
 
 class _State(enum.Enum):
     HEAD = "head"  # waiting for a head, or inside one
@@ -61,6 +54,10 @@ class _State(enum.Enum):
     DONE = "done"  # the peer's message is complete
     CLOSED = "closed"
     ERROR = "error"
+
+
+# A member costs more to look up in its class than the comparison with it.
+_HEAD, _BODY, _DONE, _CLOSED, _ERROR = _State
 
 
 class ServerConnection:
@@ -75,20 +72,19 @@ class ServerConnection:
         self._buffer = bytearray()
         self._cutter = HeadCutter(max_header_bytes, "request", self._check_first_line)
         self._eof = False
-        self._state = _State.HEAD
         self._error: ProtocolError | None = None
         # Ask for `Connection: close` on the next response.
         self.close_after = False
         self._reset()
 
     def _reset(self) -> None:
-        self._state = _State.HEAD
+        self._state = _HEAD
         self._head: RequestHead | None = None
-        self._body: Body = _NO_BODY
+        self._body: Body = NO_BODY
         self._method = b""
         self._blank_line_ignored = False
         self._continue_expected = False
-        self._response: _State = _State.HEAD
+        self._response: _State = _HEAD
         self._response_chunked = False
 
     def __repr__(self) -> str:
@@ -102,7 +98,7 @@ class ServerConnection:
     @property
     def request_complete(self) -> bool:
         """Whether END has been returned for the request at hand."""
-        return self._state is _State.DONE
+        return self._state is _DONE
 
     @property
     def continue_expected(self) -> bool:
@@ -112,7 +108,7 @@ class ServerConnection:
     @property
     def must_close(self) -> bool:
         """Whether the connection ends with the response at hand."""
-        return self.close_after or self._state in (_State.ERROR, _State.CLOSED)
+        return self.close_after or self._state in (_ERROR, _CLOSED)
 
     def receive_data(self, data: bytes) -> None:
         self._buffer += data
@@ -128,15 +124,15 @@ class ServerConnection:
         if self._error is not None:
             raise self._error
         try:
-            if self._state is _State.HEAD:
+            if self._state is _HEAD:
                 return self._next_head()
-            if self._state is _State.BODY:
+            if self._state is _BODY:
                 return self._next_data()
         except ProtocolError as error:
             self._error = error
-            self._state = _State.ERROR
+            self._state = _ERROR
             raise
-        return CLOSED if self._state is _State.CLOSED else None
+        return CLOSED if self._state is _CLOSED else None
 
     def send_continue(self) -> bytes:
         """Return the interim response that asks for the body."""
@@ -150,7 +146,7 @@ class ServerConnection:
         without_body = status == 204 or status == 304
         length = -1 if without_body else len(body)
         message = self._write(status, headers, length, False, b"" if without_body or self._method == b"HEAD" else body)
-        self._response = _State.DONE
+        self._response = _DONE
         return message
 
     def send_head(self, status: int, headers: Headers) -> bytes:
@@ -161,12 +157,12 @@ class ServerConnection:
         if not self._response_chunked:
             self.close_after = True
         message = self._write(status, headers, -1, self._response_chunked, b"")
-        self._response = _State.BODY
+        self._response = _BODY
         return message
 
     def send_data(self, data: bytes) -> bytes:
         """Return `data` framed as a part of the body; it may be empty."""
-        if self._response is not _State.BODY:
+        if self._response is not _BODY:
             raise RuntimeError(f"expected a started stream, got data in state {self._response.value}")
         # An empty chunk would end the body.
         if self._method == b"HEAD" or not data:
@@ -175,9 +171,9 @@ class ServerConnection:
 
     def send_end(self) -> bytes:
         """Return the end of a streamed body; without chunks it is the end of the connection."""
-        if self._response is not _State.BODY:
+        if self._response is not _BODY:
             raise RuntimeError(f"expected a started stream, got its end in state {self._response.value}")
-        self._response = _State.DONE
+        self._response = _DONE
         return b"0\r\n\r\n" if self._response_chunked and self._method != b"HEAD" else b""
 
     def start_next_cycle(self) -> bool:
@@ -185,7 +181,7 @@ class ServerConnection:
 
         Both messages must be complete before.
         """
-        if self.must_close or self._response is not _State.DONE or self._state is not _State.DONE:
+        if self.must_close or self._response is not _DONE or self._state is not _DONE:
             return False
         self._reset()
         return True
@@ -214,13 +210,13 @@ class ServerConnection:
                 raise ProtocolError("connection closed inside a request head")
             return None
         if self._eof:
-            self._state = _State.CLOSED
+            self._state = _CLOSED
             return CLOSED
         return None
 
     def _begin(self, head: RequestHead, close: bool) -> RequestHead:
         self._head = head
-        self._state = _State.BODY
+        self._state = _BODY
         self._continue_expected = head.expect_continue
         if head.chunked:
             self._body = ChunkedBody(self._max_body, self._max_header)
@@ -238,7 +234,7 @@ class ServerConnection:
             return data
         if self._body.complete:
             self._continue_expected = False
-            self._state = _State.DONE
+            self._state = _DONE
             return END
         if self._eof:
             self._body.read_eof()
@@ -251,7 +247,7 @@ class ServerConnection:
 
     def _write(self, status: int, headers: Headers, length: int, chunked: bool, body: bytes) -> bytes:
         """Return a response or its start; a `length` below 0 is not sent."""
-        if self._response is not _State.HEAD:
+        if self._response is not _HEAD:
             raise RuntimeError(f"expected one response to a request, got another in state {self._response.value}")
         return response_bytes(status, headers, length, chunked=chunked, close=self.must_close, body=body)
 
@@ -272,10 +268,10 @@ class ClientConnection:
         self._reset()
 
     def _reset(self) -> None:
-        self._state = _State.DONE
+        self._state = _DONE
         # Only for what is not plain.
         self._h11: h11.Connection | None = None
-        self._body: Body = _NO_BODY
+        self._body: Body = NO_BODY
         # Of the request that was sent; empty when there is none.
         self._method = b""
         self._interim = 0
@@ -288,7 +284,7 @@ class ClientConnection:
     @property
     def reusable(self) -> bool:
         """Whether the connection may carry another request: the last answer is complete and nothing followed it."""
-        return self._state is _State.DONE and self._keep_alive and not self._eof and not self._buffer
+        return self._state is _DONE and self._keep_alive and not self._eof and not self._buffer
 
     def send_request(self, method: bytes, target: bytes, headers: Headers, body: bytes = b"") -> bytes:
         """Return the whole request; `headers` must hold Host; Content-Length is added where it belongs.
@@ -302,7 +298,7 @@ class ClientConnection:
         length = len(body) if body or method in (b"POST", b"PUT", b"PATCH") else -1
         message, self._h11 = request_bytes(method, target, headers, length, body)
         self._method = method
-        self._state = _State.HEAD
+        self._state = _HEAD
         return message
 
     def receive_data(self, data: bytes) -> None:
@@ -320,14 +316,14 @@ class ClientConnection:
         if self._error is not None:
             raise self._error
         try:
-            if self._state is _State.HEAD:
+            if self._state is _HEAD:
                 return self._next_head()
-            if self._state is _State.BODY:
+            if self._state is _BODY:
                 return self._next_data()
         except ProtocolError as error:
             error.http_status = 502
             self._error = error
-            self._state = _State.ERROR
+            self._state = _ERROR
             raise
         return None
 
@@ -336,7 +332,7 @@ class ClientConnection:
 
         Saves the events of an answer that came in one piece; `next_event` is for every other.
         """
-        if self._state is not _State.HEAD or self._h11 is not None or self._method == b"HEAD":
+        if self._state is not _HEAD or self._h11 is not None or self._method == b"HEAD":
             return None
         plain = read_response(self._buffer, self._max_header)
         if plain is None:
@@ -346,7 +342,7 @@ class ClientConnection:
             return None
         body = bytes(memoryview(self._buffer)[size:])
         self._buffer.clear()
-        self._state = _State.DONE
+        self._state = _DONE
         return ResponseHead(status, headers, b"1.1", length, False, index), body
 
     def start_next_cycle(self) -> None:
@@ -377,12 +373,12 @@ class ClientConnection:
         return None
 
     def _begin(self, head: ResponseHead, close: bool) -> ResponseHead:
-        self._state = _State.BODY
+        self._state = _BODY
         if close or head.http_version == b"1.0":
             self._keep_alive = False
         # RFC 9112 section 6.3, items 1, 4, 6 and 8.
         if self._method == b"HEAD" or head.status in (204, 304):
-            self._body = _NO_BODY
+            self._body = NO_BODY
         elif head.chunked:
             self._body = ChunkedBody(None, self._max_header)
         elif head.content_length is not None:
@@ -399,6 +395,6 @@ class ClientConnection:
         if self._eof:
             self._body.read_eof()
         if self._body.complete:
-            self._state = _State.DONE
+            self._state = _DONE
             return END
         return None

@@ -67,6 +67,10 @@ class LengthBody:
             raise ProtocolError(f"connection closed with {self._remaining} bytes of the body missing")
 
 
+# Has nothing to remember, so that all exchanges share it.
+NO_BODY: Final = LengthBody(0)
+
+
 class UntilEOFBody:
     """A response body that the end of the connection ends (RFC 9112 section 6.3, item 8)."""
 
