@@ -12,7 +12,7 @@ try:
 except ImportError:  # Windows
     from winloop import new_event_loop
 
-BOTH_LOOPS = frozenset({"test_connection.py", "test_pool.py", "test_answer.py", "test_http.py"})
+BOTH_LOOPS = frozenset({"test_connection.py", "test_pool.py", "test_answer.py", "test_http.py", "test_direct.py"})
 
 
 def pytest_asyncio_loop_factories(

@@ -57,12 +57,21 @@ class CallReader:
             raise _invalid(head, error) from error
         raise self._no_answer(head, media)
 
-    def read_whole(self, head: ResponseHead, body: bytes) -> Envelope:
+    def read_whole(self, connection: HttpConnection, head: ResponseHead, body: bytes) -> Envelope:
         """Return the response that an answer in one piece holds; raise as `read`."""
         media = self._media(head)
-        if media != JSON:
+        if media == JSON:
+            return self._match(head, body)
+        if media != SSE:
             raise self._no_answer(head, media)
-        return self._match(head, body)
+        self._decoder = SSEDecoder(MAX_ANSWER_BYTES)
+        try:
+            response = self._take_events(self._decoder, connection, body)
+            if response is None:
+                raise _without_response()
+            return self._accept(head, response)
+        except ProtocolError as error:
+            raise _invalid(head, error) from error
 
     def is_surplus(self, data: bytes) -> bool:
         """Return whether `data`, which came after the response, holds anything but the comments of an event stream."""
@@ -111,21 +120,25 @@ class CallReader:
         return BackendAnswerError(f"expected JSON or an event stream, got content type {_shown(media)}")
 
     async def _read_stream(self, connection: HttpConnection) -> Envelope:
-        self._decoder = SSEDecoder(MAX_ANSWER_BYTES)
+        decoder = self._decoder = SSEDecoder(MAX_ANSWER_BYTES)
         while (piece := await connection.next_event()) is not END:
             assert isinstance(piece, bytes)
-            response = None
-            for event in self._decoder.receive_data(piece):
-                if not event.data or event.event != "message":
-                    continue
-                if response is not None:
-                    self._warn("backend.surplus_answer")
-                    connection.abort()
-                    break
-                response = self._take(self._messages(event.data))
+            response = self._take_events(decoder, connection, piece)
             if response is not None:
                 return response
-        raise BackendAnswerError("the stream ended without the response")
+        raise _without_response()
+
+    def _take_events(self, decoder: SSEDecoder, connection: HttpConnection, piece: bytes) -> Envelope | None:
+        response = None
+        for event in decoder.receive_data(piece):
+            if not event.data or event.event != "message":
+                continue
+            if response is not None:
+                self._warn("backend.surplus_answer")
+                connection.abort()
+                break
+            response = self._take(self._messages(event.data))
+        return response
 
     def _messages(self, data: bytes) -> list[Envelope]:
         if self._revision == BATCH_REVISION and len(data) <= MAX_BATCH_BYTES and data.lstrip(b" \t\r\n")[:1] == b"[":
@@ -230,6 +243,10 @@ def content(head: ResponseHead) -> bytes:
 
 def refused(status: int) -> BackendRefused:
     return BackendRefused(f"the backend refused the request with HTTP status {status}", status=status)
+
+
+def _without_response() -> BackendAnswerError:
+    return BackendAnswerError("the stream ended without the response")
 
 
 def _invalid(head: ResponseHead, error: ProtocolError) -> BackendAnswerError:

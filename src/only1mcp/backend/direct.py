@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+import logging
+from typing import Final, Protocol
 
 from only1mcp._fast import Envelope
 from only1mcp.backend.answer import CallReader
 from only1mcp.backend.base import BackendCall, Done
 from only1mcp.backend.connection import HttpConnection
-from only1mcp.errors import BackendAnswerError, BackendError, BackendTimeout
+from only1mcp.errors import BackendAnswerError, BackendError, BackendRefused, BackendTimeout
+from only1mcp.wire.http1 import Headers
+
+log = logging.getLogger("only1mcp.backend")
+
+NEVER: Final = float("inf")
 
 
 class Owner(Protocol):
@@ -18,7 +24,7 @@ class Owner(Protocol):
     name: str
 
     def give_back(self, connection: HttpConnection) -> None:
-        """The answer was whole: the connection is free."""
+        """The call has no more use for the connection."""
 
     def read_on(self, direct: DirectCall) -> None:
         """The answer is not here in one piece: a task reads the rest and calls `end`."""
@@ -31,9 +37,9 @@ class Owner(Protocol):
 
 
 class DirectCall:
-    """One call between its request and the end of its answer; `end` is reached once, unless it is cancelled."""
+    """One call between its request and the end of its answer: after `begin` comes `end`, once, or `cancel`."""
 
-    __slots__ = ("_done", "_owner", "_watch", "call", "connection", "deadline", "reader", "task")
+    __slots__ = ("_done", "_owner", "_repeated", "_watch", "call", "connection", "deadline", "reader", "task")
 
     def __init__(
         self,
@@ -50,24 +56,42 @@ class DirectCall:
         self.call = call
         self.reader = reader
         self.connection = connection
-        self.deadline = watch.add(self, call.timeout_s)
+        self.deadline = NEVER
+        # What goes on with the call when it takes more than one read.
         self.task: asyncio.Task[None] | None = None
+        self._repeated = False
+
+    def begin(self, target: bytes, headers: Headers) -> None:
+        """Send the request; raise ValueError, with nothing sent, when it must not be."""
+        try:
+            self.connection.begin(b"POST", target, headers, self.call.message, self)
+        except BaseException:
+            self.connection.abort()
+            self._owner.give_back(self.connection)
+            raise
+        self.deadline = self._watch.add(self, self.call.timeout_s)
 
     def answered(self) -> None:
         whole = self.connection.maybe_whole()
         if whole is None:
             self._owner.read_on(self)
             return
-        self._owner.give_back(self.connection)
         try:
-            outcome: Envelope | BackendError = self.reader.read_whole(*whole)
-        except BackendError as error:
+            outcome: Envelope | BackendError = self.reader.read_whole(self.connection, *whole)
+        except BackendRefused as error:
             outcome = error
+        except BackendError as error:
+            self.connection.abort()
+            outcome = error
+        except Exception as error:  # noqa: BLE001 (raised into the event loop it would cost the backend its connection)
+            outcome = self.failed(error)
+        self._owner.give_back(self.connection)
         self.end(outcome)
 
     def lost(self, reason: str) -> None:
         self._owner.give_back(self.connection)
-        if not self._owner.begin_again(self):
+        self._repeated = self._owner.begin_again(self)
+        if not self._repeated:
             self.end(BackendAnswerError(reason))
 
     def cancel(self) -> None:
@@ -79,8 +103,21 @@ class DirectCall:
 
     def expire(self) -> None:
         """The deadline has passed."""
-        self._let_go()
-        self.end(BackendTimeout(f"no complete answer within {self.call.timeout_s} s"))
+        if self._done is not None:
+            self._let_go()
+            self.end(BackendTimeout(f"no complete answer within {self.call.timeout_s} s"))
+
+    def close(self) -> None:
+        """The transport closes, and with it the connection: no answer will come."""
+        if self.task is not None:
+            self.task.cancel()
+        self.end(BackendAnswerError("the connection was closed before the answer was complete"))
+
+    def failed(self, error: Exception) -> BackendError:
+        """Log an exception that is our own fault; return what the caller is told."""
+        log.error("backend.failed", exc_info=error, extra={"fields": {"backend": self._owner.name}})
+        self.connection.abort()
+        return BackendError("the answer could not be read")
 
     def end(self, outcome: Envelope | BackendError) -> None:
         """Report what became of the call."""
@@ -93,8 +130,9 @@ class DirectCall:
 
     def _let_go(self) -> None:
         if self.task is not None:
-            self.task.cancel()  # it gives the connection back, and tells the backend
-        else:
+            self.task.cancel()
+        if not self._repeated:  # otherwise the task has a connection of its own and tells the backend itself
+            # Not left to the task: one that is cancelled before it has run never runs.
             self.connection.abort()
             self._owner.give_back(self.connection)
             self._owner.abandon(self)
@@ -106,12 +144,12 @@ class DeadlineWatch:
     def __init__(self) -> None:
         self._calls: dict[DirectCall, None] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._fires_at = float("inf")
+        self._fires_at = NEVER
         self._loop = asyncio.get_running_loop()
 
     def add(self, direct: DirectCall, timeout_s: float | None) -> float:
         """Watch a call; return its deadline in the event loop's time."""
-        deadline = float("inf") if timeout_s is None else self._loop.time() + timeout_s
+        deadline = NEVER if timeout_s is None else self._loop.time() + timeout_s
         self._calls[direct] = None
         if deadline < self._fires_at:
             self._set(deadline)
@@ -120,11 +158,14 @@ class DeadlineWatch:
     def remove(self, direct: DirectCall) -> None:
         self._calls.pop(direct, None)
 
-    def clear(self) -> None:
-        """Stop watching."""
-        self._calls.clear()
+    def close(self) -> None:
+        """Close the calls that are left."""
+        while self._calls:
+            next(iter(self._calls)).close()
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
+        self._fires_at = NEVER
 
     def _set(self, when: float) -> None:
         if self._timer is not None:
@@ -134,9 +175,10 @@ class DeadlineWatch:
 
     def _fire(self) -> None:
         self._timer = None
-        self._fires_at = float("inf")
+        self._fires_at = NEVER
         now = self._loop.time()
         for direct in [direct for direct in self._calls if direct.deadline <= now]:
             direct.expire()
-        if self._calls:
-            self._set(min(direct.deadline for direct in self._calls))
+        earliest = min((direct.deadline for direct in self._calls), default=NEVER)
+        if earliest < self._fires_at:  # what an expired call has set off may have set the timer already
+            self._set(earliest)

@@ -93,6 +93,9 @@ class HttpTransport(Transport):
         """Do nothing: connections open on demand."""
 
     async def call(self, call: BackendCall) -> Envelope:
+        return await self._call(call)
+
+    async def _call(self, call: BackendCall, *, again: bool = False) -> Envelope:
         headers = self._headers(call.method, call.name, call.param_headers)
         reader = self._reader(call)
         try:
@@ -102,6 +105,7 @@ class HttpTransport(Transport):
                     headers,
                     call.message,
                     reader.read,
+                    again=again,
                     repeatable=call.method in REPEATABLE,
                     is_surplus=reader.is_surplus,
                     on_abandoned=lambda: self._cancel_at_backend(call),
@@ -116,16 +120,16 @@ class HttpTransport(Transport):
         return result
 
     def maybe_begin(self, call: BackendCall, done: Done) -> Callable[[], None] | None:
-        if len(call.message) > MAX_DIRECT_BYTES or call.method == "initialize":
+        if self._closed or len(call.message) > MAX_DIRECT_BYTES or call.method == "initialize":
             return None
+        headers = self._headers(call.method, call.name, call.param_headers)
         connection = self._pool.maybe_acquire()
         if connection is None:
             return None
         if self._watch is None:
             self._watch = DeadlineWatch()
         direct = DirectCall(self, self._watch, call, self._reader(call), connection, done)
-        headers = self._headers(call.method, call.name, call.param_headers)
-        connection.begin(b"POST", self._target.path, headers, call.message, direct)
+        direct.begin(self._target.path, headers)
         return direct.cancel
 
     async def send(self, message: bytes) -> None:
@@ -156,13 +160,13 @@ class HttpTransport(Transport):
             if first:
                 await self._say_goodbye()
         finally:
+            if self._watch is not None:
+                self._watch.close()
             tasks = (*self._cancels, *self._drains, *self._directs)
             for task in tasks:
                 task.cancel()
             await self._pool.aclose()
             await asyncio.gather(*tasks, return_exceptions=True)
-            if self._watch is not None:
-                self._watch.clear()
 
     # What direct calls need.
 
@@ -192,9 +196,10 @@ class HttpTransport(Transport):
         except BackendError as error:
             connection.abort()
             outcome = error
+        except Exception as error:  # noqa: BLE001 (whoever waits must hear of it)
+            outcome = direct.failed(error)
         except BaseException:
             connection.abort()
-            self._cancel_at_backend(direct.call)
             raise
         finally:
             self._let_go(connection, reader.is_surplus)
@@ -202,9 +207,11 @@ class HttpTransport(Transport):
 
     async def _begin_again(self, direct: DirectCall) -> None:
         try:
-            outcome: Envelope | BackendError = await self.call(direct.call)
+            outcome: Envelope | BackendError = await self._call(direct.call, again=True)
         except BackendError as error:
             outcome = error
+        except Exception as error:  # noqa: BLE001 (whoever waits must hear of it)
+            outcome = direct.failed(error)
         self._end(direct, outcome)
 
     def _end(self, direct: DirectCall, outcome: Envelope | BackendError) -> None:
@@ -261,6 +268,7 @@ class HttpTransport(Transport):
         body: bytes,
         read: Callable[[HttpConnection, ResponseHead], Awaitable[T]],
         *,
+        again: bool = False,
         repeatable: bool = False,
         is_surplus: Callable[[bytes], bool] | None = None,
         on_abandoned: Callable[[], None] | None = None,
@@ -268,10 +276,11 @@ class HttpTransport(Transport):
         """Send one HTTP request and return what `read` makes of the answer.
 
         It is sent a second time, over a new connection, when no byte of it left us, or when it is `repeatable` and the
-        connection was a kept one that died before any byte of an answer. `on_abandoned` is called when the task is
-        cancelled while it waits for the answer. A connection on which `is_surplus` bytes follow is not used again.
+        connection was a kept one that died before any byte of an answer; `again` says that this is the second time
+        already. `on_abandoned` is called when the task is cancelled while it waits for the answer. A connection on
+        which `is_surplus` bytes follow is not used again.
         """
-        for attempt in (1, 2):
+        for attempt in (2,) if again else (1, 2):
             connection = await self._pool.acquire(fresh=attempt == 2)
             try:
                 head = await connection.request(verb, self._target.path, headers, body)
