@@ -110,7 +110,8 @@ class HttpExchange:
     def defer(self, on_cancel: Callable[[], None]) -> None:
         """Say, from `on_request`, that the answer comes later and without a task.
 
-        `on_cancel` is called once if the client leaves or we shut down before; it must not answer.
+        `on_cancel` is called once if the exchange ends otherwise: the client leaves, we shut down, or fail. It must not
+        answer.
         """
         self.on_cancel = on_cancel
 
@@ -144,6 +145,7 @@ class HttpExchange:
     def end_stream(self) -> None:
         """The body is complete."""
         self._expect(started=True)
+        self.on_cancel = None
         self._channel.send_end()
         self.finished = True
         self._channel.settle()

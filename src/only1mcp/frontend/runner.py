@@ -78,6 +78,7 @@ class ExchangeRunner:
             return
         if not exchange.finished and self._host.writable:
             return
+        self._cancel_deferred(exchange)
         self.exchange = None
         if exchange.on_finish is not None:
             try:
@@ -88,6 +89,7 @@ class ExchangeRunner:
 
     def fail(self, exchange: HttpExchange, error: BaseException) -> None:
         """Answer with what became of the exchange, or cut it off when it has begun to answer otherwise."""
+        self._cancel_deferred(exchange)
         if isinstance(error, Only1MCPError):
             answer = error
         else:
@@ -104,10 +106,9 @@ class ExchangeRunner:
 
     def stop(self) -> None:
         """Cancel the exchange; without a task, answer it with 503."""
-        if self._task is not None:
+        if self._task is not None and not self._task.done():
             self._task.cancel()
         elif self.exchange is not None:
-            self._cancel_deferred(self.exchange)
             self.fail(self.exchange, Overloaded("shutting down"))
             self.settle()
 
@@ -118,8 +119,6 @@ class ExchangeRunner:
         self.exchange.client_gone = not self.exchange.finished
         if self._task is not None:
             self._task.cancel()
-        else:
-            self._cancel_deferred(self.exchange)
         self.settle()
 
     def _cancel_deferred(self, exchange: HttpExchange) -> None:
@@ -139,6 +138,8 @@ class ExchangeRunner:
             self._dispatching = False
 
     def _task_done(self, task: asyncio.Task[None]) -> None:
+        if task is not self._task:  # it has deferred the answer, and another goes on already
+            return
         self._task = None
         exchange = self.exchange
         assert exchange is not None
