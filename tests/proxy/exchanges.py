@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Coroutine
 from typing import Any
 
 import orjson
@@ -31,6 +33,8 @@ class Channel:
         self.body = b""
         self.complete = False
         self.unsent_bytes = 0
+        self.answers = 0
+        self.task: asyncio.Task[None] | None = None
 
     def send_response(self, status: int, headers: Headers, body: bytes) -> None:
         self.send_head(status, headers)
@@ -38,6 +42,7 @@ class Channel:
         self.complete = True
 
     def send_head(self, status: int, headers: Headers) -> None:
+        self.answers += 1
         self.status, self.headers = status, dict(headers)
 
     def send_data(self, data: bytes) -> None:
@@ -48,6 +53,9 @@ class Channel:
 
     def settle(self) -> None:
         pass
+
+    def run(self, work: Coroutine[Any, Any, None]) -> None:
+        self.task = asyncio.get_running_loop().create_task(work)
 
     async def drain_writes(self) -> None:
         pass

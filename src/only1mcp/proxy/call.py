@@ -35,18 +35,30 @@ class Answer:
     server_info: dict[str, Any]
 
 
-async def perform(exchange: Exchange, target: Target, metrics: Metrics, request_s: float) -> Answer:
+async def perform(
+    exchange: Exchange,
+    target: Target,
+    metrics: Metrics,
+    request_s: float,
+    *,
+    first: Endpoint | None = None,
+    failure: BackendError | None = None,
+) -> Answer:
     """Forward the exchange's request and return the answer; interim messages go to the client on the way.
 
     Raise `BackendError`. A call that left nothing behind (`retryable`) moves on to another endpoint of the group, or
-    to the same one after it has reconnected.
+    to the same one after it has reconnected. `first` is the endpoint whose turn it is, if it has been picked already,
+    and `failure` how the first attempt ended there, if it has been made.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + request_s
+    last = failure
     failed: set[str] = set()
-    last: BackendError | None = None
-    for _ in range(MAX_ATTEMPTS):
-        endpoint = target.group.pick(target.hash_key, frozenset(failed)) or target.group.pick(target.hash_key)
+    if first is not None and failure is not None:
+        failed.add(first.id)
+        first = None
+    for _ in range(MAX_ATTEMPTS - len(failed)):
+        endpoint, first = first or _pick(target, failed), None
         if endpoint is None:
             break
         exchange.backend = endpoint.id
@@ -79,14 +91,18 @@ async def perform(exchange: Exchange, target: Target, metrics: Metrics, request_
 
 
 def maybe_begin(
-    exchange: Exchange, target: Target, metrics: Metrics, done: Callable[[Answer | BackendError], None]
+    exchange: Exchange,
+    target: Target,
+    endpoint: Endpoint,
+    metrics: Metrics,
+    done: Callable[[Answer | BackendError], None],
 ) -> Callable[[], None] | None:
-    """Forward the request without a task if its endpoint is up and can take it at once, else return None.
+    """Forward the request without a task if the endpoint is up and can take it at once, else return None.
 
-    `done` is called once, later, with what `perform` would return or raise; the returned function calls it off.
+    `done` is called once, later, with what the first attempt of `perform` would bring; the returned function calls it
+    off.
     """
-    endpoint = target.group.pick(target.hash_key)
-    if endpoint is None or endpoint.peer is None:
+    if endpoint.peer is None:
         return None
     peer = endpoint.peer
     config = exchange.snapshot.config
@@ -114,6 +130,10 @@ def maybe_begin(
         cancel()
 
     return cancelled
+
+
+def _pick(target: Target, failed: set[str]) -> Endpoint | None:
+    return target.group.pick(target.hash_key, frozenset(failed)) or target.group.pick(target.hash_key)
 
 
 async def _attempt(exchange: Exchange, target: Target, endpoint: Endpoint, peer: Peer, timeout_s: float) -> Envelope:

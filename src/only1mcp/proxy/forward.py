@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from only1mcp._fast import scan
+from only1mcp.backend.endpoint import Endpoint
 from only1mcp.errors import BackendError, Only1MCPError, RequestRefused
 from only1mcp.metrics import Metrics
 from only1mcp.proxy.cache import ResponseCache
@@ -32,7 +33,7 @@ class Forwarder:
         self._cache = cache
         self._metrics = metrics
         # What `notifications/cancelled` of a handshake client may refer to, and how the work for it is stopped.
-        self._cancellable: dict[Ticket, Callable[[], None]] = {}
+        self._cancellable: dict[Ticket, _Forwarding] = {}
 
     def maybe_cached(self, exchange: Exchange, target: Target, method: str) -> bool:
         """Answer from the cache and return True, if the answer is there."""
@@ -49,20 +50,21 @@ class Forwarder:
 
     def forward(self, exchange: Exchange, target: Target, method: str) -> Coroutine[Any, Any, None] | None:
         """Send the request on; return the work for a task, or None when it goes without one."""
-        forwarding = _Forwarding(self, exchange, target, method)
-        cancel = maybe_begin(exchange, target, self._metrics, forwarding.done)
-        if cancel is None:
+        endpoint = target.group.pick(target.hash_key)
+        forwarding = _Forwarding(self, exchange, target, method, endpoint)
+        stop = None if endpoint is None else maybe_begin(exchange, target, endpoint, self._metrics, forwarding.done)
+        if stop is None:
             return self._in_task(forwarding)
-        exchange.http.defer(cancel)
-        if forwarding.ticket is not None:
-            self._cancellable[forwarding.ticket] = lambda: forwarding.cancel(cancel)
+        forwarding.stop = stop
+        exchange.http.defer(forwarding.abandon)
+        self.remember(forwarding)
         return None
 
     def cancel(self, session: str, request_id: bytes) -> None:
         """Stop what is done for a request, because its client says so; its response is an error."""
-        cancel = self._cancellable.get((session, request_id))
-        if cancel is not None:
-            cancel()
+        forwarding = self._cancellable.get((session, request_id))
+        if forwarding is not None:
+            forwarding.cancel()
 
     def deliver(self, exchange: Exchange, target: Target, method: str, answer: Answer) -> None:
         """Answer the client, and keep the result where it may be kept."""
@@ -72,35 +74,37 @@ class Forwarder:
             self._cache.store(key, answer.message.data[slice(*result)], _now_ms())
         exchange.reply(status, body)
 
-    def forget(self, ticket: Ticket | None) -> None:
-        if ticket is not None:
-            self._cancellable.pop(ticket, None)
-
-    async def _in_task(self, forwarding: _Forwarding) -> None:
-        exchange = forwarding.exchange
-        task = asyncio.current_task()
-        assert task is not None
-        by_client = False
-
-        def cancel() -> None:
-            nonlocal by_client
-            by_client = True
-            task.cancel()
-
+    def remember(self, forwarding: _Forwarding) -> None:
         if forwarding.ticket is not None:
-            self._cancellable[forwarding.ticket] = cancel
+            self._cancellable[forwarding.ticket] = forwarding
+
+    def forget(self, forwarding: _Forwarding) -> None:
+        # A client that uses an id twice can cancel the later request only; the earlier one must not take that away.
+        if forwarding.ticket is not None and self._cancellable.get(forwarding.ticket) is forwarding:
+            del self._cancellable[forwarding.ticket]
+
+    async def _in_task(self, forwarding: _Forwarding, failure: BackendError | None = None) -> None:
+        exchange, target = forwarding.exchange, forwarding.target
+        forwarding.task = asyncio.current_task()
+        self.remember(forwarding)
         try:
-            request_s = exchange.snapshot.config.proxy.timeouts.request_s
-            answer = await perform(exchange, forwarding.target, self._metrics, request_s)
-            self.deliver(exchange, forwarding.target, forwarding.method, answer)
+            answer = await perform(
+                exchange,
+                target,
+                self._metrics,
+                exchange.snapshot.config.proxy.timeouts.request_s - forwarding.elapsed_s,
+                first=forwarding.endpoint,
+                failure=failure,
+            )
+            self.deliver(exchange, target, forwarding.method, answer)
         except Only1MCPError as error:
             exchange.refuse(error)
         except asyncio.CancelledError:
-            if not by_client:
+            if not forwarding.cancelled:
                 raise
             exchange.refuse(_cancelled())
         finally:
-            self.forget(forwarding.ticket)
+            self.forget(forwarding)
 
     def _key(self, exchange: Exchange, target: Target, method: str) -> bytes | None:
         message, principal = exchange.message, exchange.principal
@@ -113,36 +117,75 @@ class Forwarder:
 class _Forwarding:
     """One exchange on its way; `ticket` is how its client may call it off, None in the stateless era."""
 
-    __slots__ = ("exchange", "forwarder", "method", "target", "ticket")
+    __slots__ = (
+        "_began",
+        "_loop",
+        "cancelled",
+        "endpoint",
+        "exchange",
+        "forwarder",
+        "method",
+        "stop",
+        "target",
+        "task",
+        "ticket",
+    )
 
-    def __init__(self, forwarder: Forwarder, exchange: Exchange, target: Target, method: str) -> None:
+    def __init__(
+        self, forwarder: Forwarder, exchange: Exchange, target: Target, method: str, endpoint: Endpoint | None
+    ) -> None:
         self.forwarder = forwarder
         self.exchange = exchange
         self.target = target
         self.method = method
+        # Whose turn it was; asked again, the balancer would pass over it.
+        self.endpoint = endpoint
         self.ticket = None if exchange.session is None else (exchange.session.id, exchange.id)
+        # How the work is stopped: that of a task, or that which goes without one.
+        self.task: asyncio.Task[Any] | None = None
+        self.stop: Callable[[], None] | None = None
+        self.cancelled = False
+        self._loop = asyncio.get_running_loop()
+        self._began = self._loop.time()
+
+    @property
+    def elapsed_s(self) -> float:
+        return self._loop.time() - self._began
 
     def done(self, outcome: Answer | BackendError) -> None:
         """Take the outcome of a call that went without a task; never raises, it is called from the event loop."""
         exchange, forwarder = self.exchange, self.forwarder
-        forwarder.forget(self.ticket)
+        forwarder.forget(self)
+        self.stop = None
         try:
             if isinstance(outcome, Answer):
                 forwarder.deliver(exchange, self.target, self.method, outcome)
             elif outcome.retryable and not exchange.http.started_response:
-                exchange.http.resume(forwarder._in_task(self))
+                exchange.http.resume(forwarder._in_task(self, outcome))
             else:
                 exchange.refuse(outcome)
         except Only1MCPError as error:
             exchange.refuse(error)
         except Exception:  # the edge: whatever goes wrong becomes an answer
             log.exception("exchange.failed")
-            exchange.refuse(Only1MCPError("internal error"))
+            if not exchange.http.finished:
+                exchange.refuse(Only1MCPError("internal error"))
 
-    def cancel(self, cancel: Callable[[], None]) -> None:
-        cancel()
-        self.forwarder.forget(self.ticket)
-        self.exchange.refuse(_cancelled())
+    def abandon(self) -> None:
+        """Nobody waits for what goes without a task."""
+        self.forwarder.forget(self)
+        stop, self.stop = self.stop, None
+        if stop is not None:
+            stop()
+
+    def cancel(self) -> None:
+        """The client says that it does not wait any more; it gets an error as its response."""
+        if self.task is not None:
+            self.cancelled = True
+            self.task.cancel()
+        else:
+            self.abandon()
+            self.exchange.refuse(_cancelled())
 
 
 def _cancelled() -> RequestRefused:

@@ -1,0 +1,484 @@
+"""Bringing requests to backends: with and without a task, called off by either side, from the cache, and again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import pytest
+from tests.backend.fakes import FakeServer, FakeTransport, Watched, http, tool
+from tests.in_process import configured, running
+from tests.mcp_backend import Backend, echo
+from tests.mcp_caller import Caller
+from tests.proxy.exchanges import SESSION, Channel, exchange_of
+from tests.virtual import virtual
+
+from only1mcp._fast import Envelope, scan
+from only1mcp.backend.base import BackendCall, Done
+from only1mcp.backend.endpoint import Endpoint
+from only1mcp.config.schema import Config, LoadBalancer
+from only1mcp.errors import BackendAnswerError, BackendError, BackendRefused, BackendTimeout, BackendUnavailable
+from only1mcp.metrics import Metrics
+from only1mcp.proxy.cache import ResponseCache
+from only1mcp.proxy.catalog import Catalog
+from only1mcp.proxy.exchange import Exchange, Snapshot
+from only1mcp.proxy.forward import Forwarder
+from only1mcp.proxy.group import make_groups
+from only1mcp.proxy.route import find_target
+from only1mcp.wire.mcp import Era
+
+RESULT = b'{"content":[],"x":1.50}'
+
+
+@dataclass
+class Begun:
+    """A call that went without a task; the test says how it ends."""
+
+    call: BackendCall
+    done: Done
+    cancelled: int = 0
+
+    def cancel(self) -> None:
+        self.cancelled += 1
+
+    def say(self, method: str, **params: Any) -> None:
+        assert self.call.on_message is not None
+        self.call.on_message(scan(orjson.dumps({"jsonrpc": "2.0", "method": method, "params": params})))
+
+    def answer(self, result: bytes = RESULT) -> None:
+        self.done(scan(b'{"jsonrpc":"2.0","id":' + self.call.id + b',"result":' + result + b"}"))
+
+
+class LaneServer(FakeServer):
+    """Takes calls without a task while it is `open`."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.open = True
+        self.begun: list[Begun] = []
+
+    def __call__(self) -> FakeTransport:
+        super().__call__()
+        self.transports[-1] = LaneTransport(self)
+        return self.transport
+
+
+class LaneTransport(FakeTransport):
+    server: LaneServer
+
+    def maybe_begin(self, call: BackendCall, done: Done) -> Callable[[], None] | None:
+        if not self.server.open:
+            return None
+        self.server.begun.append(Begun(call, done))
+        return self.server.begun[-1].cancel
+
+
+class Proxy:
+    """Forwards to `servers`, which are one group."""
+
+    def __init__(self, endpoints: list[Endpoint], cache: ResponseCache | None) -> None:
+        self.endpoints = endpoints
+        config = Config(version="1.0")
+        groups = make_groups(endpoints, LoadBalancer(algorithm="round_robin"))
+        self.snapshot = Snapshot(config, groups, Catalog(groups, config.proxy.naming))
+        self.forwarder = Forwarder(cache, Metrics())
+
+    def ask(
+        self, method: str = "tools/call", params: dict[str, Any] | None = None, era: Era = Era.HANDSHAKE
+    ) -> tuple[Exchange, Channel]:
+        """Forward a request as the pipeline does."""
+        exchange, channel = exchange_of(self.snapshot, method, params or {"name": "a"}, era=era)
+        assert exchange.message is not None
+        target = find_target(exchange, exchange.message, method)
+        if not self.forwarder.maybe_cached(exchange, target, method):
+            work = self.forwarder.forward(exchange, target, method)
+            if work is not None:
+                channel.run(work)
+        return exchange, channel
+
+    def cancel(self, id: bytes = b"7", session: str = SESSION.id) -> None:
+        self.forwarder.cancel(session, id)
+
+
+@asynccontextmanager
+async def forwarding(*servers: FakeServer, cache: ResponseCache | None = None) -> AsyncIterator[Proxy]:
+    """Yield the proxy and check that nothing is left of any exchange."""
+    async with AsyncExitStack() as stack:
+        endpoints = []
+        for number, server in enumerate(servers):
+            watched = await stack.enter_async_context(Watched(server, http(f"b{number}", group="g")))
+            endpoints.append(watched.endpoint)
+        proxy = Proxy(endpoints, cache)
+        yield proxy
+        assert [endpoint.in_flight for endpoint in endpoints] == [0] * len(servers)
+        assert not proxy.forwarder._cancellable
+
+
+def body_of(channel: Channel) -> Any:
+    assert (channel.complete, channel.answers) == (True, 1)
+    return orjson.loads(channel.body)
+
+
+def events_of(channel: Channel) -> list[Any]:
+    assert (channel.complete, channel.answers) == (True, 1)
+    return [orjson.loads(part.partition(b"data: ")[2]) for part in channel.body.split(b"\n\n") if part]
+
+
+# Without a task.
+
+
+@pytest.mark.parametrize("era", [Era.HANDSHAKE, Era.STATELESS])
+@virtual
+async def test_answers_without_a_task(era: Era) -> None:
+    server = LaneServer(era=era, tools=[tool("a")])
+    async with forwarding(server) as proxy:
+        tasks = len(asyncio.all_tasks())
+        exchange, channel = proxy.ask(era=era)
+        assert (len(asyncio.all_tasks()), proxy.endpoints[0].in_flight) == (tasks, 1)
+        assert (exchange.backend, channel.answers) == ("b0", 0)
+        server.begun[0].answer()
+        assert (channel.status, channel.task) == (200, None)
+        assert channel.body == b'{"jsonrpc":"2.0","id":7,"result":' + RESULT + b"}"
+        assert exchange.http.on_cancel is None
+
+
+@virtual
+async def test_an_error_is_the_answer() -> None:
+    server = LaneServer(tools=[tool("a")])
+    async with forwarding(server) as proxy:
+        for error in (BackendTimeout("slow", data={"backend": "b0"}), BackendAnswerError("x"), BackendError("y")):
+            exchange, channel = proxy.ask()
+            server.begun[-1].done(error)
+            assert body_of(channel)["error"]["code"] == error.code
+            assert exchange.error is error
+            assert channel.task is None
+
+
+@virtual
+async def test_progress_opens_a_stream_that_the_answer_ends() -> None:
+    server = LaneServer(tools=[tool("a")])
+    async with forwarding(server) as proxy:
+        _, channel = proxy.ask(params={"name": "a", "_meta": {"progressToken": "mine"}})
+        (begun,) = server.begun
+        token = orjson.loads(begun.call.message)["params"]["_meta"]["progressToken"]
+        begun.say("notifications/progress", progressToken=token, progress=1)
+        assert (channel.headers[b"content-type"], channel.complete) == (b"text/event-stream", False)
+        begun.answer()
+        progress, answer = events_of(channel)
+        assert progress["params"]["progressToken"] == "mine"
+        assert answer["id"] == 7
+
+
+@virtual
+async def test_an_error_after_progress_travels_in_the_stream_whatever_it_is() -> None:
+    server = LaneServer(tools=[tool("a")])
+    async with forwarding(server) as proxy:
+        _, channel = proxy.ask()
+        server.begun[0].say("notifications/message", level="info", data="x")
+        server.begun[0].done(BackendUnavailable("gone"))
+        assert events_of(channel)[1]["error"]["code"] == BackendUnavailable.code
+        assert channel.task is None
+        await asyncio.sleep(0.1)  # the endpoint connects anew
+        await proxy.endpoints[0].ready(5)
+
+
+@virtual
+async def test_an_answer_that_breaks_us_is_an_internal_error(caplog: pytest.LogCaptureFixture) -> None:
+    server = LaneServer(tools=[tool("a")])
+    async with forwarding(server) as proxy:
+        _, channel = proxy.ask()
+        server.begun[0].done(None)  # type: ignore[arg-type]
+        assert body_of(channel)["error"] == {"code": -32603, "message": "internal error"}
+        assert "exchange.failed" in caplog.messages
+
+
+@virtual
+async def test_what_breaks_after_the_answer_does_not_reach_the_backends_connection(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = LaneServer(tools=[tool("a")])
+    async with forwarding(server) as proxy:
+        exchange, channel = proxy.ask()
+
+        def broken() -> None:
+            raise LookupError("a bug")
+
+        monkeypatch.setattr(channel, "settle", broken)
+        server.begun[0].answer()
+        assert exchange.http.finished
+        assert body_of(channel)["id"] == 7
+        assert "exchange.failed" in caplog.messages
+
+
+# Called off.
+
+
+@virtual
+async def test_the_client_calls_it_off_and_gets_one_error() -> None:
+    server = LaneServer(tools=[tool("a")])
+    async with forwarding(server) as proxy:
+        exchange, channel = proxy.ask()
+        proxy.cancel(id=b"8")
+        proxy.cancel(session="another")
+        assert channel.answers == 0
+        proxy.cancel()
+        proxy.cancel()
+        assert (server.begun[0].cancelled, channel.status) == (1, 200)
+        assert body_of(channel) == {
+            "jsonrpc": "2.0",
+            "id": 7,
+            "error": {"code": -32800, "message": "cancelled by the client"},
+        }
+        assert exchange.http.on_cancel is None
+
+
+@virtual
+async def test_the_client_calls_it_off_in_a_stream() -> None:
+    server = LaneServer(tools=[tool("a")])
+    async with forwarding(server) as proxy:
+        exchange, channel = proxy.ask()
+        server.begun[0].say("notifications/message", level="info", data="x")
+        proxy.cancel()
+        assert events_of(channel)[1]["error"]["code"] == -32800
+        assert (server.begun[0].cancelled, exchange.http.on_cancel) == (1, None)
+
+
+@virtual
+async def test_after_the_end_there_is_nothing_to_call_off() -> None:
+    server = LaneServer(tools=[tool("a")])
+    async with forwarding(server) as proxy:
+        _, channel = proxy.ask()
+        server.begun[0].answer()
+        proxy.cancel()
+        assert body_of(channel)["id"] == 7
+        assert server.begun[0].cancelled == 0
+
+
+@virtual
+async def test_who_has_left_is_forgotten() -> None:
+    """Also where the same client then says, over another connection, that it does not wait."""
+    server = LaneServer(tools=[tool("a")])
+    async with forwarding(server) as proxy:
+        exchange, channel = proxy.ask()
+        assert exchange.http.on_cancel is not None
+        exchange.http.on_cancel()
+        assert proxy.endpoints[0].in_flight == 0
+        proxy.cancel()
+        assert (server.begun[0].cancelled, channel.answers) == (1, 0)
+
+
+@virtual
+async def test_an_id_that_is_used_twice_calls_off_the_later_request() -> None:
+    server = LaneServer(tools=[tool("a")])
+    async with forwarding(server) as proxy:
+        first, second, third = proxy.ask()[1], proxy.ask()[1], None
+        server.begun[0].answer()
+        proxy.cancel()
+        assert [begun.cancelled for begun in server.begun] == [0, 1]
+        assert body_of(first)["result"]
+        assert body_of(second)["error"]["code"] == -32800
+        third = proxy.ask()[1]
+        server.begun[2].answer()
+        assert body_of(third)["result"]
+
+
+@virtual
+async def test_a_stateless_request_has_nothing_to_be_called_off_by() -> None:
+    server = LaneServer(era=Era.STATELESS, tools=[tool("a")])
+    async with forwarding(server) as proxy:
+        proxy.ask(era=Era.STATELESS)
+        assert not proxy.forwarder._cancellable
+        server.begun[0].answer()
+
+
+# In a task.
+
+
+async def hang(_params: dict[str, Any]) -> None:
+    await asyncio.Event().wait()
+
+
+@virtual
+async def test_in_a_task_where_no_connection_is_free() -> None:
+    server = LaneServer(tools=[tool("a")])
+    server.open = False
+    async with forwarding(server) as proxy:
+        exchange, channel = proxy.ask()
+        assert channel.task is not None
+        await channel.task
+        assert body_of(channel)["result"] == {}
+        assert (exchange.backend, server.begun) == ("b0", [])
+
+
+@pytest.mark.parametrize("by_client", [True, False])
+@virtual
+async def test_a_task_that_is_called_off(by_client: bool) -> None:
+    server = LaneServer(tools=[tool("a")])
+    server.open = False
+    server.handlers["tools/call"] = hang
+    async with forwarding(server) as proxy:
+        _, channel = proxy.ask()
+        assert channel.task is not None
+        await asyncio.sleep(0.1)
+        if by_client:
+            proxy.cancel()
+            await channel.task
+            assert body_of(channel)["error"]["code"] == -32800
+        else:
+            channel.task.cancel()
+            await asyncio.wait([channel.task])
+            assert (channel.task.cancelled(), channel.answers) == (True, 0)
+
+
+# Once more.
+
+
+@virtual
+async def test_a_call_that_reached_nobody_goes_to_another_endpoint_of_the_group() -> None:
+    servers = [LaneServer(tools=[tool("a")]), LaneServer(tools=[tool("a")])]
+    async with forwarding(*servers) as proxy:
+        exchange, channel = proxy.ask()
+        (failed,) = [server for server in servers if server.begun]
+        (other,) = [server for server in servers if not server.begun]
+        failed.begun[0].done(BackendUnavailable("not now"))
+        assert channel.task is not None
+        assert exchange.http.on_cancel is None
+        await channel.task
+        assert body_of(channel)["result"] == {}
+        assert [server.count("tools/call") for server in (failed, other)] == [0, 1]
+        assert exchange.backend == proxy.endpoints[servers.index(other)].id
+        await proxy.endpoints[servers.index(failed)].ready(5)
+
+
+@virtual
+async def test_a_call_in_a_session_that_has_ended_is_made_again_in_a_new_one() -> None:
+    server = LaneServer(tools=[tool("a")])
+    server.session_id = "s"
+    async with forwarding(server) as proxy:
+        _, channel = proxy.ask()
+        server.begun[0].done(BackendRefused("404", status=404))
+        assert channel.task is not None
+        await channel.task
+        assert body_of(channel)["result"] == {}
+        assert (len(server.transports), server.count("tools/call")) == (2, 1)
+
+
+@virtual
+async def test_what_is_made_again_has_the_time_that_is_left() -> None:
+    server = LaneServer(tools=[tool("a")])
+    server.session_id = "s"
+    async with forwarding(server) as proxy:
+        request_s = proxy.snapshot.config.proxy.timeouts.request_s
+        exchange, channel = proxy.ask()
+        await asyncio.sleep(request_s - 1)
+        server.begun[0].done(BackendRefused("404", status=404))
+        server.handlers["tools/call"] = hang
+        assert channel.task is not None
+        await asyncio.sleep(0.2)
+        calls = [call for call in server.transport.calls if call.method == "tools/call"]
+        assert calls
+        assert calls[0].timeout_s is not None
+        assert calls[0].timeout_s <= 1
+        assert exchange.backend == "b0"
+        proxy.cancel()
+        await channel.task
+        assert body_of(channel)["error"]["code"] == -32800
+
+
+@virtual
+async def test_when_nobody_takes_it_the_first_reason_is_told() -> None:
+    server = LaneServer(tools=[tool("a")])
+    async with forwarding(server) as proxy:
+        _, channel = proxy.ask()
+        server.start_error = "connection refused"
+        server.begun[0].done(BackendUnavailable("broken before it was sent"))
+        assert channel.task is not None
+        await channel.task
+        assert body_of(channel)["error"]["code"] == BackendUnavailable.code
+        server.start_error = None
+        await asyncio.sleep(30)
+
+
+# Whose turn it is.
+
+
+@pytest.mark.parametrize("open", [(True, True), (False, False), (True, False), (False, True)])
+@virtual
+async def test_every_endpoint_of_a_group_gets_its_share(open: tuple[bool, bool]) -> None:
+    servers = [LaneServer(tools=[tool("a")]), LaneServer(tools=[tool("a")])]
+    for server, is_open in zip(servers, open, strict=True):
+        server.open = is_open
+    async with forwarding(*servers) as proxy:
+        for _ in range(10):
+            begun = [len(server.begun) for server in servers]
+            _, channel = proxy.ask()
+            for server, before in zip(servers, begun, strict=True):
+                for call in server.begun[before:]:
+                    call.answer()
+            if channel.task is not None:
+                await channel.task
+            assert "result" in body_of(channel)
+        assert [len(server.begun) + server.count("tools/call") for server in servers] == [5, 5]
+
+
+# The cache.
+
+
+KEPT = b'{"resultType":"complete","ttlMs":60000,"cacheScope":"public","contents":[]}'
+
+
+@virtual
+async def test_an_answer_is_kept_and_answers_the_next_request() -> None:
+    server = LaneServer(era=Era.STATELESS, resources=[{"uri": "test://a", "name": "a"}])
+    cache = ResponseCache(1 << 20, 300_000, Metrics())
+    async with forwarding(server, cache=cache) as proxy:
+        found: list[Any] = []
+        for _ in range(3):
+            _, channel = proxy.ask("resources/read", {"uri": "test://a"}, Era.STATELESS)
+            if not found:
+                server.begun[0].answer(KEPT)
+            found.append(body_of(channel)["result"]["contents"])
+        assert found == [[], [], []]
+        assert (len(server.begun), len(cache)) == (1, 1)
+
+
+@virtual
+async def test_only_results_are_kept() -> None:
+    server = LaneServer(era=Era.STATELESS, resources=[{"uri": "test://a", "name": "a"}])
+    cache = ResponseCache(1 << 20, 300_000, Metrics())
+    async with forwarding(server, cache=cache) as proxy:
+        error = b'{"jsonrpc":"2.0","id":1,"error":{"code":-32002,"message":"no"}}'
+        for outcome in (scan(error), BackendAnswerError("broken")):
+            proxy.ask("resources/read", {"uri": "test://a"}, Era.STATELESS)
+            assert isinstance(outcome, Envelope | BackendError)
+            server.begun[-1].done(outcome)
+        assert (len(server.begun), len(cache)) == (2, 0)
+
+
+# With everything around it.
+
+
+async def test_over_sockets_a_call_takes_no_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    loop = asyncio.get_running_loop()
+
+    def note(loop: asyncio.AbstractEventLoop, work: Any, **options: Any) -> asyncio.Task[Any]:
+        made.append(work.__qualname__)
+        return asyncio.Task(work, loop=loop, **options)
+
+    async with Backend(tools={"echo": echo}) as backend, running(configured(backend)) as worker:
+        assert worker.listener is not None
+        async with Caller(worker.listener.port) as caller:
+            await caller.call("echo", text="warm")
+            loop.set_task_factory(note)
+            try:
+                for number in range(10):
+                    assert (await caller.call("echo", text=str(number))).text == str(number)
+            finally:
+                loop.set_task_factory(None)
+    assert made
+    assert not [name for name in made if name.startswith(("Forwarder", "HttpTransport"))]
