@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import gc
 import re
 import socket
 import ssl
@@ -23,8 +24,10 @@ from tests.mcp_caller import HANDSHAKE, Caller, stateless
 
 from only1mcp.config.schema import TLS, Metrics
 from only1mcp.errors import ConfigError, Only1MCPError
+from only1mcp.frontend.http_exchange import HttpExchange
 from only1mcp.process import worker as module
 from only1mcp.process.worker import Worker
+from only1mcp.proxy.exchange import Exchange
 
 PROMPT_S = 5.0
 
@@ -44,6 +47,23 @@ def port_of(worker: Worker) -> int:
 
 async def tools(caller: Caller) -> list[str]:
     return [tool["name"] for tool in (await caller.ask("tools/list")).result["tools"]]
+
+
+async def test_exchanges_are_freed_without_the_garbage_collector(backend: Backend) -> None:
+    async with running(configured(backend)) as worker, Caller(port_of(worker)) as caller:
+        await caller.call("echo", text="x")
+        gc.collect()
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        try:
+            for _ in range(5):
+                assert (await caller.call("echo", text="x")).status == 200
+                assert (await caller.call("nobody")).status == 400
+                assert (await caller.ask("tools/list")).status == 200
+            gc.collect()
+            assert [each for each in gc.garbage if isinstance(each, HttpExchange | Exchange)] == []
+        finally:
+            gc.set_debug(0)
+            gc.garbage.clear()
 
 
 # Probes and metrics.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -34,6 +35,9 @@ log = logging.getLogger("only1mcp.process")
 # How long the first answers wait for backends that are still coming up: a client that connects at once should not be
 # told of an empty catalog, and one dead backend should not keep the others from serving.
 SETTLE_S = 2.0
+# Objects made and not freed before the youngest generation is searched for cycles, and how much rarer the older ones
+# are. Python's own 700 means a search every few requests.
+COLLECT_AFTER = (20_000, 20, 20)
 # The metrics listener serves scrapers only.
 SCRAPE_CONNECTIONS = 100
 
@@ -150,6 +154,13 @@ class Worker:
         self.metrics.stdio_children(self.registry.children)
 
 
+def _tame_garbage_collector() -> None:
+    """Keep the collector off what lives as long as we do, and let requests, which end without cycles, pass it by."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*COLLECT_AFTER)
+
+
 def run(config: Config, on_started: Callable[[Worker], None]) -> None:
     """Serve until SIGTERM or SIGINT; raise as `Worker.start` does. A second SIGINT ends the drain at once."""
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -173,6 +184,7 @@ async def _serve(config: Config, on_started: Callable[[Worker], None]) -> None:
     drain_s = 0.0
     try:
         if await _unless(stop, worker.start()):
+            _tame_garbage_collector()
             on_started(worker)
             await stop.wait()
             drain_s = config.proxy.timeouts.drain_s

@@ -111,7 +111,7 @@ class Exchange:
         Inside a session of the handshake era the status is 200: clients of that era take any other for the end of the
         session, or of the connection, and would lose every other call with it.
         """
-        self.error = error
+        self.error = error.with_traceback(None)  # whose frames hold this exchange
         headers: Headers = []
         if isinstance(error, RateLimited):
             headers.append((b"retry-after", b"%d" % max(1, -int(-error.retry_after_s // 1))))

@@ -18,6 +18,8 @@ class Group:
         self.id = id
         self.endpoints = {endpoint.id: endpoint for endpoint in endpoints}
         weights = [(endpoint.id, endpoint.config.weight) for endpoint in self.endpoints.values()]
+        # Most groups are one backend: nothing to choose, as long as its weight lets it be chosen at all.
+        self._only = next(iter(self.endpoints.values())) if len(weights) == 1 and weights[0][1] > 0 else None
         self._balancer = Balancer(settings.algorithm, weights, settings.virtual_nodes, random.Random())
 
     @property
@@ -36,6 +38,9 @@ class Group:
 
     def pick(self, key: bytes | None, without: frozenset[str] = frozenset()) -> Endpoint | None:
         """Choose the endpoint for a call: one that is up, else one that is about to be; None when there is neither."""
+        only = self._only
+        if only is not None:
+            return only if only.state in (State.UP, State.CONNECTING) and only.id not in without else None
         return self._pick(key, State.UP, without) or self._pick(key, State.CONNECTING, without)
 
     def _pick(self, key: bytes | None, state: State, without: frozenset[str]) -> Endpoint | None:

@@ -288,6 +288,7 @@ class Pipeline:
 
     def _finish(self, http: HttpExchange) -> None:
         exchange: Exchange = http.state
+        http.state = http.on_finish = None  # the two hold each other; without this only the collector would part them
         if exchange.forwarded:
             self._in_flight -= 1
         duration_s = asyncio.get_running_loop().time() - http.started

@@ -29,8 +29,7 @@ def era_of_headers(head: RequestHead) -> Era | None:
 
 def era_of_message(message: Envelope) -> Era:
     """Return the era of a POST without version header and session; -32020 for a stateless client that forgot it."""
-    version = _meta(message).get(mcp.META_VERSION)
-    if version is not None:
+    if message.meta is not None and mcp.META_VERSION in members(message.data, *message.meta):
         raise _mismatch("a request with a protocol version in _meta needs the MCP-Protocol-Version header")
     return Era.HANDSHAKE
 
@@ -44,11 +43,14 @@ def check_stateless(head: RequestHead, message: Envelope) -> str:
     for name in (mcp.HEADER_METHOD, mcp.HEADER_NAME):
         if len(head.get_all(name)) > 1:
             raise _mismatch(f"{name.decode()} must be sent once")
-    meta = _meta(message)
-    version = meta.get(mcp.META_VERSION)
+    data = message.data
+    meta = {} if message.meta is None else members(data, *message.meta)
+    span = meta.get(mcp.META_VERSION)
+    version = None if span is None else orjson.loads(data[slice(*span)])
     if not isinstance(version, str):
         raise ProtocolError(f"params._meta must hold {mcp.META_VERSION!r}", code=INVALID_PARAMS)
-    if not isinstance(meta.get(mcp.META_CAPABILITIES), dict):
+    span = meta.get(mcp.META_CAPABILITIES)
+    if span is None or data[span[0] : span[0] + 1] != b"{":
         raise ProtocolError(f"params._meta must hold {mcp.META_CAPABILITIES!r}, an object", code=INVALID_PARAMS)
     _compare(head, mcp.HEADER_VERSION, version)
     _compare(head, mcp.HEADER_METHOD, message.method or "")
@@ -57,7 +59,7 @@ def check_stateless(head: RequestHead, message: Envelope) -> str:
         span = message.name if named_by == "name" else message.uri
         if span is None:
             raise ProtocolError(f"params.{named_by} must be a string", code=INVALID_PARAMS)
-        _compare(head, mcp.HEADER_NAME, jsonrpc.decode_string(message.data, span), encoded=True)
+        _compare(head, mcp.HEADER_NAME, jsonrpc.decode_string(data, span), encoded=True)
     if version not in mcp.STATELESS_REVISIONS:
         raise ProtocolError(
             "unsupported protocol version",
@@ -74,17 +76,6 @@ def _compare(head: RequestHead, name: bytes, expected: str, *, encoded: bool = F
     text = decode_header(value) if encoded else value.decode("latin-1")
     if text != expected:
         raise _mismatch(f"the header {name.decode()} does not match the request body")
-
-
-def _meta(message: Envelope) -> dict[str, object]:
-    """Return the members of `_meta` that decide, decoded; the rest stays bytes."""
-    if message.meta is None:
-        return {}
-    data = message.data
-    spans = members(data, *message.meta)
-    return {
-        key: orjson.loads(data[slice(*spans[key])]) for key in (mcp.META_VERSION, mcp.META_CAPABILITIES) if key in spans
-    }
 
 
 def _mismatch(text: str) -> ProtocolError:

@@ -10,6 +10,7 @@ import base64
 import binascii
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 from only1mcp.errors import ProtocolError
@@ -46,6 +47,8 @@ _SCHEMA_LIST: Final = frozenset({"allOf", "anyOf", "oneOf", "prefixItems", "item
 _SCHEMA_MAP: Final = frozenset({"patternProperties", "dependentSchemas", "dependencies", "$defs", "definitions"})
 
 
+# The names of a few tools are mirrored in most requests. Typed, because True equals 1.
+@lru_cache(maxsize=256, typed=True)
 def encode_header(value: str | int | bool) -> bytes:
     """Return the field value that carries `value`: plain where that is safe, else in the base64 form."""
     if value is True or value is False:
