@@ -17,7 +17,7 @@ import click
 
 from only1mcp import __version__
 
-# Exit codes (DESIGN: command line).
+# Exit codes.
 OK = 0
 FAILURE = 1
 USAGE = 2

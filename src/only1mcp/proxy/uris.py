@@ -1,4 +1,4 @@
-"""Resource URIs inside answers: rewritten where another group would answer to the same URI (DESIGN: names)."""
+"""Resource URIs inside answers: rewritten where another group would answer to the same URI."""
 
 from __future__ import annotations
 
