@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import socket
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -602,6 +604,31 @@ async def test_many_calls_at_once_get_their_own_answers(caplog: pytest.LogCaptur
             assert answer.id == answer.data[slice(*answer.result)] == b"%d" % number
         assert server.connections == 100
     assert not caplog.records
+
+
+@pytest.mark.parametrize("behave", [answers(b"hello"), streams(event(b"hello")), hang_up], ids=["one", "task", "lost"])
+async def test_a_failed_call_is_freed_without_the_garbage_collector(behave: Behaviour) -> None:
+    class Caller:
+        def __init__(self) -> None:
+            self.over: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+
+        def hear(self, message: Envelope) -> None:
+            pass
+
+    async with hosted(STATELESS) as (server, transport):
+        server.script("tools/call", behave)
+        await transport.call(make_call(0, "ping"))
+        caller = Caller()
+        freed = weakref.ref(caller)
+        gc.disable()
+        try:
+            assert transport.maybe_begin(make_call(2, on_message=caller.hear), caller.over.set_result) is not None
+            assert isinstance(await caller.over, BackendError)
+            del caller
+            await turns()
+            assert freed() is None
+        finally:
+            gc.enable()
 
 
 # The watch by itself.

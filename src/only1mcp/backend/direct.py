@@ -126,6 +126,8 @@ class DirectCall:
             self._watch.remove(self)
             if isinstance(outcome, BackendError):
                 outcome.data = outcome.data or {"backend": self._owner.name}
+                # Their frames hold this call and all that waits for it: a cycle of everything for every failure.
+                outcome.__traceback__ = outcome.__cause__ = outcome.__context__ = None
             done(outcome)
 
     def _let_go(self) -> None:
