@@ -207,7 +207,7 @@ class Child:
             self._signal_group(signal.SIGKILL)
             raise
         finally:
-            self._close_outputs()
+            self.hang_up()
 
     async def _exits_within(self, seconds: float) -> bool:
         with contextlib.suppress(TimeoutError):
@@ -232,7 +232,8 @@ class Child:
         self._loop.remove_reader(fd)
         os.close(fd)
 
-    def _close_outputs(self) -> None:
+    def hang_up(self) -> None:
+        """Read nothing more that the child prints; one that goes on printing gets SIGPIPE."""
         for fd in list(self._outputs):
             self._close_output(fd)
 
@@ -276,7 +277,7 @@ class Child:
         deliver = self._outputs[fd]
         left = LAST_READ_BYTES
         with contextlib.suppress(OSError):
-            while left > 0 and (data := os.read(fd, READ_BYTES)):
+            while left > 0 and fd in self._outputs and (data := os.read(fd, READ_BYTES)):
                 left -= len(data)
                 deliver(data)
         if fd in self._outputs:  # `deliver` may have ended it all

@@ -237,7 +237,8 @@ class StdioTransport(Transport):
 
     def _stdout_received(self, data: bytes) -> None:
         for line in self._lines.receive_data(data) if data else self._lines.receive_eof():
-            if self._garbage > MAX_GARBAGE_LINES:
+            if self._garbage > MAX_GARBAGE_LINES and self._child is not None:
+                self._child.hang_up()
                 self._lose(f"printed {MAX_GARBAGE_LINES} lines in a row that are no messages")
                 return
             if isinstance(line, Overlong):
@@ -306,8 +307,6 @@ class StdioTransport(Transport):
             receiver(message)
         except Exception:  # noqa: BLE001 - one call's trouble must not end the child that serves the others
             self._log.exception("child.message_failed", extra={"fields": {"backend": self._id}})
-
-    # What is no message.
 
     def _misread(self, line: bytes, error: ProtocolError) -> None:
         """A line that is not a valid message: the answer to a call if it names one, else only worth a log line."""

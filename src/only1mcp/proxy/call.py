@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any
 
 import orjson
@@ -65,12 +66,12 @@ async def perform(
         budget = min(endpoint.config.timeout_ms / 1000, deadline - loop.time())
         if budget <= 0:
             break
-        began = loop.time()
+        began = perf_counter()
         try:
             peer = await endpoint.ready(budget)
-            answer = await _attempt(exchange, target, endpoint, peer, budget - (loop.time() - began))
+            answer = await _attempt(exchange, target, endpoint, peer, budget - (perf_counter() - began))
         except BackendError as error:
-            metrics.backend_failed(endpoint.id, loop.time() - began)
+            metrics.backend_failed(endpoint.id, perf_counter() - began)
             last = error
             if not error.retryable or exchange.http.started_response:
                 raise
@@ -78,9 +79,9 @@ async def perform(
             continue
         except asyncio.CancelledError:
             # The client has left or cancelled: no fault of the backend, whatever it was about to say.
-            metrics.backend_answered(endpoint.id, loop.time() - began)
+            metrics.backend_answered(endpoint.id, perf_counter() - began)
             raise
-        metrics.backend_answered(endpoint.id, loop.time() - began)
+        metrics.backend_answered(endpoint.id, perf_counter() - began)
         return Answer(answer, peer.era, peer.server_info)
     if last is not None:
         raise last
@@ -106,11 +107,10 @@ def maybe_begin(
         return None
     peer = endpoint.peer
     config = exchange.snapshot.config
-    loop = asyncio.get_running_loop()
-    began = loop.time()
+    began = perf_counter()
 
     def ended(outcome: Envelope | BackendError) -> None:
-        duration_s = loop.time() - began
+        duration_s = perf_counter() - began
         if isinstance(outcome, BackendError):
             metrics.backend_failed(endpoint.id, duration_s)
             done(outcome)
@@ -126,7 +126,7 @@ def maybe_begin(
 
     def cancelled() -> None:
         # The client has left or cancelled: no fault of the backend, whatever it was about to say.
-        metrics.backend_answered(endpoint.id, loop.time() - began)
+        metrics.backend_answered(endpoint.id, perf_counter() - began)
         cancel()
 
     return cancelled

@@ -177,6 +177,8 @@ class Catalog:
                     taken[item.key] = item
                     if here:
                         merged.by_key[item.key] = item
+            if here and method == "tools/list":
+                _check_rules(group, seen)
         merged.items = tuple(merged.by_key.values())
         merged.ttl_ms = min((offered.ttl_ms for offered in contributors), default=0)
         merged.public = bool(contributors) and all(offered.public for offered in contributors)
@@ -232,6 +234,16 @@ def _annotations(raw: bytes) -> tuple[Annotation, ...]:
         return ()
     schema = orjson.loads(raw).get("inputSchema")
     return tuple(header_params(schema)) if isinstance(schema, dict) else ()
+
+
+def _check_rules(group: Group, offered: set[str]) -> None:
+    """Warn of rules that meet no tool: a slip of the pen in `deny` would leave open what it was to close."""
+    rules = group.rules
+    for key, patterns in (("allow", rules.allow), ("deny", rules.deny), ("rename", tuple(rules.rename))):
+        for pattern in patterns:
+            if not any(map(Patterns([pattern]).match, offered)):
+                fields = {"backend": group.id, "rule": f"tools.{key}", "name": pattern}
+                log.warning("catalog.rule_meets_no_tool", extra={"fields": fields})
 
 
 def _offered(group: Group, name: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 from only1mcp._fast import Envelope
@@ -39,6 +40,7 @@ class Exchange:
 
     __slots__ = (
         "backend",
+        "began",
         "cache_key",
         "cors",
         "era",
@@ -55,6 +57,8 @@ class Exchange:
 
     def __init__(self, http: HttpExchange, snapshot: Snapshot) -> None:
         self.http = http
+        # For durations: event loops count whole milliseconds.
+        self.began = perf_counter()
         self.snapshot = snapshot
         self.principal: Principal | None = None
         self.era: Era | None = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
+from time import perf_counter
 from typing import Any
 
 from only1mcp._fast import ERROR, NOTIFICATION, REQUEST, RESULT, Envelope, members, scan
@@ -291,7 +292,7 @@ class Pipeline:
         http.state = http.on_finish = None  # the two hold each other; without this only the collector would part them
         if exchange.forwarded:
             self._in_flight -= 1
-        duration_s = asyncio.get_running_loop().time() - http.started
+        duration_s = perf_counter() - exchange.began
         self._metrics.request_finished(exchange.method, http.status, duration_s)
         if exchange.error is not None:
             self._metrics.error(exchange.error.source)
