@@ -400,3 +400,14 @@ def test_a_gateway_behind_us_with_one_of_our_names() -> None:
 def test_without_resources_nobody_owns_anything() -> None:
     assert catalog_of(offer("c", tools=[])).resource_owner("x:1") is None
     assert catalog_of(offer("c", capabilities={"resources": None})).resource_owner("x:1") is None
+
+
+def test_rules_that_meet_no_tool_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    rules = ToolRules(allow=("a*", "typo"), deny=("a2", "tpyo"), rename={"a1": "b", "gone": "c"})
+    assert keys(catalog_of(offer("x", tools=["a1", "a2"], rules=rules))) == ["b"]
+    warned = [record.fields for record in caplog.records if record.getMessage() == "catalog.rule_meets_no_tool"]  # type: ignore[attr-defined]
+    assert [(fields["rule"], fields["name"]) for fields in warned] == [
+        ("tools.allow", "typo"),
+        ("tools.deny", "tpyo"),
+        ("tools.rename", "gone"),
+    ]
