@@ -212,8 +212,6 @@ class Connection(asyncio.Protocol):
             self._linger()
         self._advance()
 
-    # From bytes to the application.
-
     def _advance(self) -> None:
         if self._advancing:
             return
@@ -285,8 +283,6 @@ class Connection(asyncio.Protocol):
             self._runner.on_request(exchange)
         self._runner.settle()
 
-    # Errors.
-
     def _refuse(self, error: Only1MCPError) -> None:
         """Answer what is no request that we serve, as far as an answer is still possible, and close."""
         self._wire.close_after = True
@@ -300,8 +296,6 @@ class Connection(asyncio.Protocol):
             headers = [*error_headers(error), self._owner.date_field()]
             self._write(self._wire.send_response(error.http_status, headers, error_message(error)))
         self._linger()
-
-    # Writing, closing, waiting.
 
     def _write(self, data: bytes) -> None:
         transport = self._transport

@@ -33,16 +33,7 @@ from only1mcp.wire.http1_head import (
 )
 from only1mcp.wire.http1_write import h11_after, request_bytes, response_bytes
 
-__all__ = [
-    "CLOSED",
-    "END",
-    "ClientConnection",
-    "End",
-    "Headers",
-    "RequestHead",
-    "ResponseHead",
-    "ServerConnection",
-]
+__all__ = ["CLOSED", "END", "ClientConnection", "End", "Headers", "RequestHead", "ResponseHead", "ServerConnection"]
 
 # Interim responses that one request may get before its answer; more is a way to keep us busy for ever.
 MAX_INTERIM_RESPONSES: Final = 16
