@@ -1,4 +1,7 @@
-"""The plain-Python twin of every compiled part: oracle in tests, type stub for mypy, fallback without a compiler."""
+"""The plain-Python twin of every compiled part: oracle in tests, type stub for mypy, fallback without a compiler.
+
+The twins of scanner, ring, cache and counters share a file, a little over 400 lines, because they are read together.
+"""
 
 from __future__ import annotations
 
