@@ -29,6 +29,8 @@ def head(host: str | None = "localhost", origin: str | None = None, *more: tuple
         ("::1", True),
         ("[::1]", True),
         ("localhost", True),
+        ("LocalHost", True),  # what needs no credentials must have its Host checked
+        ("ip6-localhost", True),
         ("0.0.0.0", False),
         ("::", False),
         ("10.0.0.1", False),
