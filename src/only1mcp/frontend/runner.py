@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol, TypeVar
 
-from only1mcp.errors import Only1MCPError, Overloaded, RateLimited, error_message
+from only1mcp.errors import NotAllowed, NotAuthenticated, Only1MCPError, Overloaded, RateLimited, error_message
 from only1mcp.frontend.http_exchange import Application, HttpExchange
 from only1mcp.wire.http1 import Headers
 
@@ -157,12 +157,18 @@ class ExchangeRunner:
 
 def error_headers(error: Only1MCPError) -> Headers:
     """Return the header fields of an answer whose body is `error_message(error)`."""
-    headers = [(b"content-type", b"application/json")]
+    return [(b"content-type", b"application/json"), *advice_headers(error)]
+
+
+def advice_headers(error: Only1MCPError) -> Headers:
+    """Return the fields that tell a refused client what to do: come back later, or with credentials."""
     if isinstance(error, RateLimited):
-        headers.append((b"retry-after", b"%d" % math.ceil(error.retry_after_s)))
-    elif isinstance(error, Overloaded):
-        headers.append((b"retry-after", b"1"))
-    return headers
+        return [(b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s)))]
+    if isinstance(error, Overloaded):
+        return [(b"retry-after", b"1")]
+    if isinstance(error, NotAuthenticated | NotAllowed) and error.challenge is not None:
+        return [(b"www-authenticate", error.challenge)]
+    return []
 
 
 def _fields(exchange: HttpExchange) -> dict[str, str]:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from only1mcp._fast import Envelope
 from only1mcp.config.schema import Config
-from only1mcp.errors import NotAllowed, NotAuthenticated, Only1MCPError, Overloaded, RateLimited, error_message
+from only1mcp.errors import Only1MCPError, error_message
 from only1mcp.frontend.http_exchange import HttpExchange
+from only1mcp.frontend.runner import advice_headers
 from only1mcp.frontend.session import Session
 from only1mcp.proxy.auth import Principal
 from only1mcp.proxy.catalog import Catalog
@@ -116,12 +117,7 @@ class Exchange:
         session, or of the connection, and would lose every other call with it.
         """
         self.error = error.with_traceback(None)  # whose frames hold this exchange
-        headers: Headers = []
-        if isinstance(error, RateLimited):
-            headers.append((b"retry-after", b"%d" % max(1, -int(-error.retry_after_s // 1))))
-        elif isinstance(error, Overloaded):
-            headers.append((b"retry-after", b"1"))
-        elif isinstance(error, NotAuthenticated | NotAllowed) and error.challenge is not None:
-            headers.append((b"www-authenticate", error.challenge))
         id = self.message.id if self.message is not None else None
-        self.reply(200 if self.session is not None else error.http_status, error_message(error, id), headers)
+        self.reply(
+            200 if self.session is not None else error.http_status, error_message(error, id), advice_headers(error)
+        )
