@@ -7,8 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-
-from only1mcp._fast import reference
+from tests._fast.conftest import REFERENCE
 
 
 @pytest.fixture(params=["reference", "compiled"])
@@ -18,7 +17,7 @@ def fast(request: pytest.FixtureRequest, benchmark: Any) -> Any:
     if others:
         benchmark.group += f" [{', '.join(others)}]"
     if request.param == "reference":
-        return reference
+        return REFERENCE
     parts = {
         name: importlib.import_module(f"only1mcp._fast.{name}") for name in ("envelope", "ring", "lru", "counters")
     }

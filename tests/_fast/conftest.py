@@ -7,11 +7,21 @@ from typing import Any
 
 import pytest
 
-from only1mcp._fast import reference
+from only1mcp._fast import counters_reference, lru_reference, reference, ring_reference
+
+REFERENCE = SimpleNamespace(
+    Counters=counters_reference.Counters,
+    Envelope=reference.Envelope,
+    LRU=lru_reference.LRU,
+    Ring=ring_reference.Ring,
+    elements=reference.elements,
+    members=reference.members,
+    scan=reference.scan,
+)
 
 
 def compiled() -> Any:
-    """Return the compiled parts under the names that `reference` gives them; skip where they were not built."""
+    """Return the compiled parts under the names of `REFERENCE`; skip where they were not built."""
     reason = "the compiled parts are not built: make build"
     counters = pytest.importorskip("only1mcp._fast.counters", reason=reason)
     envelope = pytest.importorskip("only1mcp._fast.envelope", reason=reason)
@@ -30,10 +40,10 @@ def compiled() -> Any:
 
 @pytest.fixture(params=["reference", "compiled"], scope="session")
 def fast(request: pytest.FixtureRequest) -> Any:
-    return reference if request.param == "reference" else compiled()
+    return REFERENCE if request.param == "reference" else compiled()
 
 
 @pytest.fixture(scope="session")
 def both() -> tuple[Any, Any]:
     """The oracle and the compiled parts, for tests that compare them."""
-    return reference, compiled()
+    return REFERENCE, compiled()

@@ -9,6 +9,7 @@ from only1mcp._fast.json_walk import Span
 from only1mcp._fast.reference import ERROR, NOTIFICATION, REQUEST, RESULT
 
 if TYPE_CHECKING:
+    from only1mcp._fast.counters_reference import Counters
     from only1mcp._fast.framing_reference import (
         read_chunks,
         read_request,
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
         write_request,
         write_response,
     )
-    from only1mcp._fast.reference import LRU, Counters, Envelope, Ring, elements, members, scan
+    from only1mcp._fast.lru_reference import LRU
+    from only1mcp._fast.reference import Envelope, elements, members, scan
+    from only1mcp._fast.ring_reference import Ring
 
     COMPILED: bool
 else:
@@ -33,6 +36,7 @@ else:
     except ImportError:
         import warnings
 
+        from only1mcp._fast.counters_reference import Counters
         from only1mcp._fast.framing_reference import (
             read_chunks,
             read_request,
@@ -40,7 +44,9 @@ else:
             write_request,
             write_response,
         )
-        from only1mcp._fast.reference import LRU, Counters, Envelope, Ring, elements, members, scan
+        from only1mcp._fast.lru_reference import LRU
+        from only1mcp._fast.reference import Envelope, elements, members, scan
+        from only1mcp._fast.ring_reference import Ring
 
         COMPILED = False
         warnings.warn(

@@ -1,5 +1,5 @@
 # benches/micro/bench_counters.py: add 13x, observe 25x.
-"""The compiled twin of `reference.Counters`: one addition in memory, no lock, no object made."""
+"""The compiled twin of `counters_reference.Counters`: one addition in memory, no lock, no object made."""
 
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport int64_t, uint64_t
@@ -7,7 +7,7 @@ from libc.string cimport memcpy
 
 
 cdef class Counters:
-    """See `reference.Counters`."""
+    """See `counters_reference.Counters`."""
 
     cdef Py_buffer view
     cdef bint held
@@ -38,24 +38,24 @@ cdef class Counters:
         return self.size
 
     def add(self, Py_ssize_t index, int64_t n=1):
-        """See `reference.Counters.add`."""
+        """See `counters_reference.Counters.add`."""
         self.check(index)
         self.plus(index, n)
 
     def set(self, Py_ssize_t index, int64_t value):
-        """See `reference.Counters.set`."""
+        """See `counters_reference.Counters.set`."""
         self.check(index)
         memcpy(self.slots + index * 8, &value, 8)
 
     def get(self, Py_ssize_t index):
-        """See `reference.Counters.get`."""
+        """See `counters_reference.Counters.get`."""
         cdef int64_t value
         self.check(index)
         memcpy(&value, self.slots + index * 8, 8)
         return value
 
     def observe(self, Py_ssize_t base, tuple bounds not None, int64_t value_us):
-        """See `reference.Counters.observe`."""
+        """See `counters_reference.Counters.observe`."""
         cdef Py_ssize_t count = len(bounds)
         cdef Py_ssize_t i = 0
         self.check(base)

@@ -1,20 +1,16 @@
-"""The plain-Python twin of every compiled part: oracle in tests, type stub for mypy, fallback without a compiler.
+"""The plain-Python twin of the scanner: oracle in tests, type stub for mypy, fallback without a compiler.
 
-The twins of scanner, ring, cache and counters share a file, a little over 400 lines, because they are read together.
+The twins of the other compiled parts are in `framing_reference`, `lru_reference`, `ring_reference` and
+`counters_reference`.
 """
 
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
-from collections import OrderedDict
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from mmap import mmap
 from typing import Final
 
 import orjson
-import xxhash
 
 from only1mcp._fast.json_walk import MAX_DEPTH, Span, TooDeep, Walker
 from only1mcp.errors import INVALID_PARAMS, INVALID_REQUEST, PARSE_ERROR, ProtocolError
@@ -243,164 +239,3 @@ def _envelope(data: bytes, found: _Found) -> Envelope:
         result=spans.get("result"),
         error=spans.get("error"),
     )
-
-
-class Ring:
-    """Consistent hashing: a key keeps its node while other nodes come and go.
-
-    `nodes` are distinct `(id, weight 0-100)` pairs; a node of weight 100 has `virtual_nodes` points on the ring, a
-    lesser one proportionally fewer (at least one), one of weight 0 none.
-    """
-
-    def __init__(self, nodes: Sequence[tuple[str, int]], virtual_nodes: int = 200) -> None:
-        if virtual_nodes < 1:
-            raise ValueError(f"virtual_nodes must be at least 1, got {virtual_nodes!r}")
-        if len({id for id, _ in nodes}) != len(nodes):
-            raise ValueError("the ids of nodes must be distinct")
-        for id, weight in nodes:
-            if not 0 <= weight <= 100:
-                raise ValueError(f"the weight of {id!r} must be 0-100, got {weight!r}")
-        points = sorted(
-            (xxhash.xxh3_64_intdigest(f"{id}#{i}".encode()), id)
-            for id, weight in nodes
-            for i in range(max(1, virtual_nodes * weight // 100) if weight else 0)
-        )
-        self._hashes = [point for point, _ in points]
-        self._owners = [id for _, id in points]
-        self._used = len(set(self._owners))
-
-    def lookup(self, key: bytes) -> str | None:
-        """Return the node of `key`, or None when no node has any weight."""
-        if not self._owners:
-            return None
-        position = bisect_left(self._hashes, xxhash.xxh3_64_intdigest(key))
-        return self._owners[position % len(self._owners)]
-
-    def successors(self, key: bytes) -> Iterator[str]:
-        """Yield each node once, in ring order from `lookup(key)` on: where to go when earlier ones cannot be used."""
-        seen: set[str] = set()
-        position = bisect_left(self._hashes, xxhash.xxh3_64_intdigest(key))
-        while len(seen) < self._used:
-            owner = self._owners[position % len(self._owners)]
-            position += 1
-            if owner not in seen:
-                seen.add(owner)
-                yield owner
-
-
-class LRU:
-    """A byte-budgeted map with a time to live for each entry; the least recently used ones make room.
-
-    Every operation is O(1). Time is the caller's, in milliseconds of any one clock that does not go back.
-    """
-
-    # What an entry costs beside its key and value: object headers, links and its share of the table, rounded up.
-    ENTRY_OVERHEAD: Final = 320
-    _FOREVER: Final = 2**63 - 1
-
-    def __init__(self, limit_bytes: int) -> None:
-        if limit_bytes < 0:
-            raise ValueError(f"limit_bytes must not be negative, got {limit_bytes!r}")
-        self.limit_bytes = limit_bytes
-        self.used_bytes = 0
-        self.evictions = 0
-        self._entries: OrderedDict[bytes, tuple[bytes, int]] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def lookup(self, key: bytes, now_ms: int) -> bytes | None:
-        """Return the value and make it the most recently used; None when it is absent or its time has passed."""
-        entry = self._entries.get(key)
-        if entry is None:
-            return None
-        if entry[1] <= now_ms:
-            self.discard(key)
-            return None
-        self._entries.move_to_end(key)
-        return entry[0]
-
-    def store(self, key: bytes, value: bytes, ttl_ms: int, now_ms: int) -> bool:
-        """Keep `value` for `ttl_ms`, evicting others as needed.
-
-        Returns False, with nothing kept under `key`, when the entry alone passes the limit or `ttl_ms` is not positive.
-        """
-        self.discard(key)
-        size = len(key) + len(value) + self.ENTRY_OVERHEAD
-        if size > self.limit_bytes or ttl_ms <= 0:
-            return False
-        while self.used_bytes + size > self.limit_bytes:
-            self.discard(next(iter(self._entries)))
-            self.evictions += 1
-        self._entries[key] = (value, min(now_ms + ttl_ms, self._FOREVER))
-        self.used_bytes += size
-        return True
-
-    def discard(self, key: bytes) -> bool:
-        """Forget `key`; return whether it was there."""
-        entry = self._entries.pop(key, None)
-        if entry is None:
-            return False
-        self.used_bytes -= len(key) + len(entry[0]) + self.ENTRY_OVERHEAD
-        return True
-
-    def clear(self) -> int:
-        """Forget everything; return how many entries there were. `evictions` keeps its count."""
-        count = len(self._entries)
-        self._entries.clear()
-        self.used_bytes = 0
-        return count
-
-
-class Counters:
-    """A row of signed 64-bit slots, in memory of its own or in a writable buffer such as a shared mmap.
-
-    One writer a slot: additions are plain, not atomic between processes. Sums wrap around at 64 bits.
-    """
-
-    def __init__(self, size: int, buffer: bytearray | memoryview | mmap | None = None) -> None:
-        if size < 0:
-            raise ValueError(f"size must not be negative, got {size!r}")
-        view = memoryview(bytearray(size * 8) if buffer is None else buffer).cast("B")
-        if view.readonly:
-            raise ValueError("the buffer must be writable")
-        if len(view) < size * 8:
-            raise ValueError(f"{size} slots need {size * 8} bytes, the buffer has {len(view)}")
-        self._slots = view[: size * 8].cast("q")
-
-    def __len__(self) -> int:
-        return len(self._slots)
-
-    def add(self, index: int, n: int = 1) -> None:
-        """Add `n` to a slot."""
-        self.set(index, (self.get(index) + _int64(n) + 2**63) % 2**64 - 2**63)
-
-    def set(self, index: int, value: int) -> None:
-        """Set a slot."""
-        self._check(index)
-        self._slots[index] = _int64(value)
-
-    def get(self, index: int) -> int:
-        """Return the value of a slot."""
-        self._check(index)
-        return self._slots[index]
-
-    def observe(self, base: int, bounds: tuple[int, ...], value_us: int) -> None:
-        """Count `value_us` in a histogram laid out from slot `base` on.
-
-        One slot for each upper bound (inclusive, ascending), one for what lies above them all, one for the sum in µs.
-        """
-        self._check(base)
-        self._check(base + len(bounds) + 1)
-        self.add(base + len(bounds) + 1, value_us)
-        self.add(base + bisect_left(bounds, value_us))
-
-    def _check(self, index: int) -> None:
-        if not 0 <= index < len(self._slots):
-            raise IndexError(f"slot {index} of {len(self._slots)}")
-
-
-def _int64(value: int) -> int:
-    if not -(2**63) <= value < 2**63:
-        raise OverflowError(f"{value} does not fit a slot of 64 bits")
-    return value

@@ -1,5 +1,5 @@
 # benches/micro/bench_ring.py: lookup 3.6x, successors 2.4x.
-"""The compiled twin of `reference.Ring`: the points in one sorted C array, the owners in another."""
+"""The compiled twin of `ring_reference.Ring`: the points in one sorted C array, the owners in another."""
 
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.stdint cimport int32_t, uint64_t
@@ -8,7 +8,7 @@ from xxhash import xxh3_64_intdigest as _hash
 
 
 cdef class Ring:
-    """See `reference.Ring`."""
+    """See `ring_reference.Ring`."""
 
     cdef uint64_t* hashes
     cdef int32_t* owners  # the place in `ids` of each point's node
@@ -48,13 +48,13 @@ cdef class Ring:
         PyMem_Free(self.owners)
 
     def lookup(self, bytes key not None):
-        """See `reference.Ring.lookup`."""
+        """See `ring_reference.Ring.lookup`."""
         if self.count == 0:
             return None
         return self.ids[self.owners[self.find(_hash(key))]]
 
     def successors(self, bytes key not None):
-        """See `reference.Ring.successors`."""
+        """See `ring_reference.Ring.successors`."""
         cdef Py_ssize_t left = self.used
         cdef Py_ssize_t i
         cdef int32_t owner
