@@ -48,6 +48,7 @@ def offer(
             for kind, items in lists.items()
         },
     )
+    endpoint.ttl_ms = dict.fromkeys(endpoint.inventory.lists, ttl_ms)
     endpoint.state = State.UP
     return endpoint
 

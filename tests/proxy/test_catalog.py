@@ -214,17 +214,16 @@ def test_instructions_are_labelled() -> None:
     assert catalog_of(offer("b")).instructions is None
 
 
-def test_the_strictest_hint_holds() -> None:
-    def hints(*endpoints: Any) -> tuple[int, bool]:
-        merged = catalog_of(*endpoints).lists["tools/list"]
-        return merged.ttl_ms, merged.public
+def test_a_list_is_public_where_all_its_parts_are() -> None:
+    def public(*endpoints: Any) -> bool:
+        return catalog_of(*endpoints).lists["tools/list"].public
 
-    a = offer("a", tools=[], ttl_ms=500, public=True)
-    assert hints(a) == (500, True)
-    assert hints(a, offer("b", tools=[], ttl_ms=300, public=True)) == (300, True)
-    assert hints(a, offer("b", tools=[], ttl_ms=900)) == (500, False)
-    assert hints(a, offer("b", prompts=[])) == (500, True)
-    assert hints() == (0, False)
+    a = offer("a", tools=[], public=True)
+    assert public(a)
+    assert public(a, offer("b", tools=[], public=True))
+    assert not public(a, offer("b", tools=[]))
+    assert public(a, offer("b", prompts=[]))
+    assert not public()
 
 
 def test_a_backend_without_inventory_takes_part_in_nothing() -> None:

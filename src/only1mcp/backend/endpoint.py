@@ -68,6 +68,10 @@ class Endpoint:
         self.peer: Peer | None = None
         self.inventory: Inventory | None = None
         self.former: Inventory | None = None
+        # The event loop's time when the reading of `inventory` began, or of an equal one since, and how long the lists
+        # of that reading stay true, by method.
+        self.read_at = 0.0
+        self.ttl_ms: dict[str, int] = {}
         self.in_flight = 0
         self.last_error: str | None = None
         # This connection.
@@ -266,8 +270,18 @@ class Endpoint:
                 if changed:
                     self._on_change(self)
 
+    def reread(self) -> None:
+        """Have the lists read again, soon: what the backend said of how long they hold has run out."""
+        if self.peer is not None:
+            self._refresh()
+
     async def _read(self, transport: Transport, peer: Peer) -> Inventory:
-        return await read_inventory(transport, peer, self.next_id, self.inventory)
+        began = asyncio.get_running_loop().time()
+        inventory = await read_inventory(transport, peer, self.next_id, self.inventory)
+        if not inventory.unread:
+            self.read_at = began
+            self.ttl_ms = {method: offered.ttl_ms for method, offered in inventory.lists.items()}
+        return inventory
 
     def _keep(self, inventory: Inventory) -> bool:
         """Take over what was read, and have what could not be read asked for again; return whether anything is new."""
@@ -279,8 +293,10 @@ class Endpoint:
         elif self._rereads < MAX_REREADS:
             self._rereads += 1
             self._reread = asyncio.get_running_loop().call_later(self._backoff(self._rereads), self._refresh)
-        changed = inventory != self.inventory
-        self.inventory = inventory
+        # What comes from a new connection is new, also where it is the same: nobody told of changes in between.
+        changed = self.state is not State.UP or inventory != self.inventory
+        if changed:
+            self.inventory = inventory
         return changed
 
     def _backoff(self, failures: int) -> float:

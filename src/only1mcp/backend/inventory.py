@@ -29,10 +29,13 @@ Ask = Callable[[str, dict[str, bytes]], Awaitable[Envelope]]
 
 @dataclass(frozen=True, slots=True)
 class ItemList:
-    """One list: the JSON text of each item, and how long the backend says it stays true (stateless era)."""
+    """One list: the JSON text of each item, and how long the backend says it stays true (stateless era).
+
+    Gateways count that time down, so it does not make two lists different.
+    """
 
     items: tuple[bytes, ...] = ()
-    ttl_ms: int = 0
+    ttl_ms: int = field(default=0, compare=False)
     public: bool = False
 
 

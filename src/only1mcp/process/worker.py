@@ -27,6 +27,7 @@ from only1mcp.proxy.cache import ResponseCache
 from only1mcp.proxy.catalog import Catalog
 from only1mcp.proxy.exchange import Snapshot
 from only1mcp.proxy.group import make_groups
+from only1mcp.proxy.pages import PAGES_SHARE
 from only1mcp.proxy.pipeline import Pipeline
 from only1mcp.proxy.ratelimit import RateLimiter
 
@@ -52,8 +53,9 @@ class Worker:
         self.groups = make_groups(self.registry.endpoints.values(), config.proxy.load_balancer)
         self._inventories: tuple[object, ...] = ()
         cache, limit = config.proxy.cache, config.auth.rate_limit
+        limit_bytes = cache.max_size_mb << 20
         self.cache = (
-            ResponseCache(cache.max_size_mb << 20, int(cache.ttl_seconds * 1000), self.metrics)
+            ResponseCache(limit_bytes - limit_bytes // PAGES_SHARE, int(cache.ttl_seconds * 1000), self.metrics)
             if cache.enabled
             else None
         )
@@ -150,7 +152,8 @@ class Worker:
         if self.listener is not None:
             self.metrics.connections_active(self.listener.connections)
         if self.cache is not None:
-            self.metrics.cache_size(len(self.cache), self.cache.used_bytes)
+            pages = self.pipeline.snapshot.pages
+            self.metrics.cache_size(len(self.cache) + len(pages), self.cache.used_bytes + pages.used_bytes)
         self.metrics.stdio_children(self.registry.children)
 
 

@@ -60,7 +60,6 @@ class MergedList:
 
     items: tuple[Item, ...] = ()
     by_key: dict[str, Item] = field(default_factory=dict)
-    ttl_ms: int = 0
     public: bool = False
     _cursors: dict[str, int] | None = None
 
@@ -180,7 +179,6 @@ class Catalog:
             if here and method == "tools/list":
                 _check_rules(group, seen)
         merged.items = tuple(merged.by_key.values())
-        merged.ttl_ms = min((offered.ttl_ms for offered in contributors), default=0)
         merged.public = bool(contributors) and all(offered.public for offered in contributors)
         return merged
 

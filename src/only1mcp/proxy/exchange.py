@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from only1mcp.frontend.session import Session
 from only1mcp.proxy.auth import Principal
 from only1mcp.proxy.catalog import Catalog
 from only1mcp.proxy.group import Group
+from only1mcp.proxy.pages import Pages
 from only1mcp.wire import sse
 from only1mcp.wire.http1 import Headers
 from only1mcp.wire.mcp import Era
@@ -34,6 +35,10 @@ class Snapshot:
     config: Config
     groups: Mapping[str, Group]
     catalog: Catalog
+    pages: Pages = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pages", Pages(self.catalog, self.groups, self.config.proxy.cache))
 
 
 class Exchange:

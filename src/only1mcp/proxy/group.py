@@ -27,9 +27,14 @@ class Group:
         return next(iter(self.endpoints.values())).config.tools
 
     @property
+    def source(self) -> Endpoint | None:
+        """The first endpoint that has lists: those of the group."""
+        return next((e for e in self.endpoints.values() if e.inventory is not None), None)
+
+    @property
     def inventory(self) -> Inventory | None:
-        """The lists of the first endpoint that has any."""
-        return next((e.inventory for e in self.endpoints.values() if e.inventory is not None), None)
+        source = self.source
+        return None if source is None else source.inventory
 
     @property
     def former(self) -> Inventory | None:

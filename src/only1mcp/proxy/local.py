@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -9,7 +10,6 @@ import orjson
 from only1mcp import __version__
 from only1mcp._fast import Envelope, members
 from only1mcp.errors import INVALID_PARAMS, METHOD_NOT_FOUND, ProtocolError, RequestRefused
-from only1mcp.proxy.auth import Principal
 from only1mcp.proxy.catalog import Catalog
 from only1mcp.wire import mcp
 from only1mcp.wire.mcp import Era
@@ -57,46 +57,33 @@ def discover(catalog: Catalog) -> bytes:
     return orjson.dumps(result)
 
 
-def list_page(catalog: Catalog, message: Envelope, era: Era, principal: Principal, ceiling_ms: int) -> bytes:
-    """Return one page of a merged list; `ceiling_ms` bounds the `ttlMs` that a stateless client is told.
+def list_page(
+    catalog: Catalog, method: str, era: Era, only: Callable[[str], bool] | None, cursor: str | None
+) -> tuple[bytes, bytes | None, str | None]:
+    """Return one page of a merged list, of the items whose key passes `only`, and the cursor of the next.
 
-    Raise `RequestRefused`: -32601 where no backend has the capability, -32602 for a cursor that we did not give.
+    The page comes in two parts, between which the value of `ttlMs` belongs; clients of the handshake era are told none,
+    so that for them there is one part. Raise `RequestRefused`: -32601 where no backend has the capability, -32602 for a
+    cursor that we did not give.
     """
-    method = message.method or ""
     if mcp.CAPABILITY_OF[method] not in catalog.capabilities:
         raise RequestRefused(f"no backend offers {mcp.CAPABILITY_OF[method]}", code=METHOD_NOT_FOUND, http_status=404)
     merged = catalog.lists[method]
     start = 0
-    cursor = _cursor(message)
     if cursor is not None:
         found = merged.after(cursor)
         if found is None:
             raise RequestRefused("this cursor is not one of ours", code=INVALID_PARAMS)
         start = found
-    only = None if method != "tools/list" or principal.tools is None else principal.may_call
     items, following = merged.page(start, only)
     parts = [b'{"', mcp.LIST_METHODS[method].encode(), b'":[']
     parts.append(b",".join([item.text(era) for item in items]))
     parts.append(b"]")
     if following is not None:
         parts.append(b',"nextCursor":' + orjson.dumps(following))
-    if era is Era.STATELESS:
-        scope = b"public" if merged.public and only is None else b"private"
-        parts.append(
-            b',"resultType":"complete","ttlMs":%d,"cacheScope":"%b",' % (min(merged.ttl_ms, ceiling_ms), scope)
-        )
-        parts.append(_STAMP)
-    parts.append(b"}")
-    return b"".join(parts)
-
-
-def _cursor(message: Envelope) -> str | None:
-    if message.params is None:
-        return None
-    span = members(message.data, *message.params).get("cursor")
-    if span is None:
-        return None
-    value = orjson.loads(message.data[slice(*span)])
-    if not isinstance(value, str):
-        raise ProtocolError("params.cursor must be a string", code=INVALID_PARAMS)
-    return value
+    if era is Era.HANDSHAKE:
+        parts.append(b"}")
+        return b"".join(parts), None, following
+    scope = b"public" if merged.public and only is None else b"private"
+    parts.append(b',"resultType":"complete","cacheScope":"' + scope + b'",' + _STAMP + b',"ttlMs":')
+    return b"".join(parts), b"}", following

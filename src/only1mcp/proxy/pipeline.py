@@ -214,7 +214,7 @@ class Pipeline:
         exchange.revision = classify.check_stateless(exchange.http.head, message)
         method = message.method or ""
         if method == "server/discover":
-            exchange.reply(200, jsonrpc.result(exchange.id, local.discover(exchange.snapshot.catalog)))
+            exchange.reply(200, exchange.snapshot.pages.discover(exchange.id, self._metrics))
             return None
         return self._route(exchange, message, method)
 
@@ -268,10 +268,8 @@ class Pipeline:
         if method in mcp.LIST_METHODS:
             assert exchange.principal is not None
             assert exchange.era is not None
-            cache = exchange.snapshot.config.proxy.cache
-            ceiling_ms = int(cache.ttl_seconds * 1000) if cache.enabled else 0
-            page = local.list_page(catalog, message, exchange.era, exchange.principal, ceiling_ms)
-            exchange.reply(200, jsonrpc.result(exchange.id, page))
+            now_s, pages = exchange.http.started, exchange.snapshot.pages
+            exchange.reply(200, pages.list(message, exchange.era, exchange.principal, now_s, self._metrics))
             return None
         if mcp.CAPABILITY_OF.get(method) not in catalog.capabilities:
             raise RequestRefused(f"the method {method!r:.80} is not served", code=METHOD_NOT_FOUND, http_status=404)
