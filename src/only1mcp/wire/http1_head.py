@@ -29,6 +29,7 @@ TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 # Every octet that a head must not hold: controls but TAB (RFC 9110 section 5.5), and a CR or LF that is not part of a
 # CRLF (RFC 9112 section 2.2 lets a recipient accept those; request smuggling is what comes of it).
 _FORBIDDEN = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?=[^\n])|(?<!\r)\n")
+_NO_CONTROLS: Final = bytes(octet for octet in range(256) if octet == 9 or (octet >= 32 and octet != 127))
 _REQUEST_LINE = re.compile(rb"(" + TOKEN + rb") ([\x21-\x7e]+) HTTP/([0-9])\.[0-9]\r\n")
 _OTHER_VERSION = re.compile(rb"[^ ]+ [^ ]+ HTTP/([0-9]+)(?:\.[0-9]+)?\r\n")
 _STATUS_LINE = re.compile(rb"HTTP/1\.[0-9] [1-5][0-9][0-9](?: [\t\x20-\x7e\x80-\xff]*)?\r\n")
@@ -68,8 +69,7 @@ class HeadCutter:
         end = buffer.find(b"\r\n\r\n", max(0, self.seen - 3))
         stop = len(buffer) if end < 0 else end + 4
         # One octet beyond the limit is in sight, so that a CR in the last place is judged the same at every split.
-        forbidden = _FORBIDDEN.search(buffer, max(0, self.seen - 1), min(stop, limit + 1))
-        bad_at = forbidden.start() if forbidden is not None else limit
+        bad_at = _first_forbidden(buffer, max(0, self.seen - 1), min(stop, limit + 1), limit)
         if not self._first_line_checked:
             line_end = buffer.find(b"\n", self.seen, min(stop, limit)) + 1
             if line_end and bad_at >= line_end:
@@ -96,6 +96,16 @@ class HeadCutter:
         if b" " in head:
             return ProtocolError(f"expected a target of at most {MAX_TARGET_BYTES} bytes", http_status=414)
         return ProtocolError("expected a request line")
+
+
+def _first_forbidden(buffer: bytearray, start: int, stop: int, otherwise: int) -> int:
+    piece = buffer[start:stop]
+    # Mostly nothing but CRLFs is left without what is harmless. The expression, which is sure of the place and knows
+    # what stands around the piece, takes fifty times as long: too much for a head that is only long.
+    if len(piece.translate(None, _NO_CONTROLS)) == 2 * piece.count(b"\r\n"):
+        return otherwise
+    found = _FORBIDDEN.search(buffer, start, stop)
+    return otherwise if found is None else found.start()
 
 
 def check_request_line(line: bytes) -> None:
