@@ -137,7 +137,8 @@ class HostileServer:
             await self._arrived.wait_for(lambda: self.open <= count)
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._ssl, limit=2**26)
+        # Beyond the backlog the system drops connections, and a client tries again only after a second, or three.
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._ssl, limit=2**26, backlog=2048)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
