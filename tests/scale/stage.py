@@ -18,6 +18,7 @@ from tests.e2e.processes import Process, Proxy
 PREFIX = "ONLY1MCP_SCALE"
 # Both ends of every connection, and what an interpreter with its logs and event loop has open anyway.
 SPARE_DESCRIPTORS = 500
+USUAL_DESCRIPTORS = 1024
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,17 @@ def raise_descriptor_limit() -> int:
     if soft < hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return sys.maxsize if hard == resource.RLIM_INFINITY else hard
+
+
+@contextlib.contextmanager
+def usual_descriptor_limit() -> Iterator[None]:
+    """What is started in this block begins with the soft limit that most systems give."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, USUAL_DESCRIPTORS), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 class Site(Process):

@@ -16,7 +16,14 @@ import pytest
 from tests.e2e.gateway import wait_for_tools
 from tests.mcp_caller import stateless
 from tests.scale.server import COMMON
-from tests.scale.stage import SPARE_DESCRIPTORS, Numbers, raise_descriptor_limit, resident_bytes, staged
+from tests.scale.stage import (
+    SPARE_DESCRIPTORS,
+    Numbers,
+    raise_descriptor_limit,
+    resident_bytes,
+    staged,
+    usual_descriptor_limit,
+)
 
 # What the design allows.
 BYTES_EACH = 8 * 1024
@@ -36,7 +43,9 @@ def test_idle_connections(tmp_path: Path, numbers: Numbers, measured: Callable[[
     if wanted < numbers.connections:
         measured(f"{wanted} instead of {numbers.connections} connections: RLIMIT_NOFILE is {limit}")
     settings = {"limits": {"max_connections": wanted + 100}, "timeouts": {"idle_s": 600}}
-    with staged(tmp_path, 1, 2, proxy=settings) as (_, proxy), ExitStack() as stack:
+    with ExitStack() as stack:
+        with usual_descriptor_limit():  # the proxy has to see to it itself that it can hold so many
+            _, proxy = stack.enter_context(staged(tmp_path, 1, 2, proxy=settings))
         wait_for_tools(proxy, COMMON)
         client = stack.enter_context(connected(proxy.port, 0))
         alone_s = [call(client, proxy.port) for _ in range(CALLS)]

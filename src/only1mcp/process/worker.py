@@ -21,6 +21,7 @@ from only1mcp.frontend.listener import Limits, Listener, Timeouts
 from only1mcp.frontend.origin import OriginPolicy
 from only1mcp.frontend.session import SessionSealer
 from only1mcp.metrics import Metrics
+from only1mcp.process import descriptors
 from only1mcp.process.scrape import ScrapeApplication
 from only1mcp.proxy.auth import Authenticator
 from only1mcp.proxy.cache import ResponseCache
@@ -183,6 +184,7 @@ async def _serve(config: Config, on_started: Callable[[Worker], None]) -> None:
     stop = asyncio.Event()
     hurry = asyncio.Event()
     _install_signals(stop, hurry)
+    descriptors.allow(descriptors.wanted(config))
     worker = Worker(config)
     drain_s = 0.0
     try:

@@ -1,0 +1,48 @@
+"""Raises the number of files that this process may have open to what its configuration promises its clients."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Final
+
+from only1mcp.config.schema import Config
+
+if sys.platform != "win32":
+    import resource
+
+log = logging.getLogger("only1mcp.process")
+
+# What there is besides connections: listeners, logs, the event loop, modules being imported, a scrape.
+SPARE: Final = 128
+# Pipes of a child and its guard; the streams, probes and lists of an HTTP backend.
+PER_BACKEND: Final = 8
+
+
+def wanted(config: Config) -> int:
+    """Return how many descriptors the limits of the configuration may take: each call has two ends."""
+    limits = config.proxy.limits
+    return limits.max_connections + limits.max_in_flight + PER_BACKEND * len(config.servers) + SPARE
+
+
+def allow(number: int) -> int | None:
+    """Raise the soft limit to `number`, or as near as the system lets us; return what is in force, None for no limit.
+
+    Out of descriptors, a listener can neither accept a connection nor refuse it.
+    """
+    if sys.platform == "win32":
+        return None
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return None
+    best = number if hard == resource.RLIM_INFINITY else min(number, hard)
+    if best > soft:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (best, hard))
+        except (OSError, ValueError):  # macOS has another limit below the hard one
+            best = soft
+    in_force = max(soft, best)
+    if in_force < number:
+        fields = {"limit": in_force, "wanted": number, "hint": "raise ulimit -n, or lower proxy.limits.max_connections"}
+        log.warning("process.few_descriptors", extra={"fields": fields})
+    return in_force
