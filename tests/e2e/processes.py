@@ -110,9 +110,14 @@ class Server(Process):
 
 
 class Proxy(Process):
-    """The proxy under test with a configuration of its own; ready, as `/ready` says, once the `with` block begins."""
+    """The proxy under test with a configuration of its own; ready, as `/ready` says, once the `with` block begins.
 
-    def __init__(self, directory: Path, servers: list[dict[str, Any]], **sections: Any) -> None:
+    `program` is started instead of the installed command.
+    """
+
+    def __init__(
+        self, directory: Path, servers: list[dict[str, Any]], *, program: list[str] | None = None, **sections: Any
+    ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.port, self.metrics_port = free_port(), free_port()
         config = {
@@ -125,8 +130,8 @@ class Proxy(Process):
         }
         self.config = directory / "only1mcp.yaml"
         self.config.write_text(yaml.safe_dump(config, sort_keys=False))
-        command = [str(Path(sys.executable).with_name("only1mcp")), "start", "--config", str(self.config)]
-        super().__init__(command, directory / "proxy.log")
+        program = program or [str(Path(sys.executable).with_name("only1mcp"))]
+        super().__init__([*program, "start", "--config", str(self.config)], directory / "proxy.log")
         self.origin = f"http://127.0.0.1:{self.port}"
         self.url = f"{self.origin}/mcp"
 
