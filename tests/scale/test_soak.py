@@ -38,6 +38,6 @@ def test_the_proxy_as_it_is(tmp_path: Path, numbers: Numbers, measured: Callable
 @pytest.mark.parametrize(("ailment", "reason"), [("memory", "memory"), ("time", "CPU a request")])
 def test_a_proxy_that_ails(tmp_path: Path, numbers: Numbers, ailment: str, reason: str) -> None:
     program = f"{sys.executable} {AILING} {ailment}"
-    status, report, shown = soak(tmp_path / "soak.json", numbers.soak_s, "--rate", "1500", "--program", program)
+    status, report, shown = soak(tmp_path / "soak.json", numbers.soak_s, "--rate", "1000", "--program", program)
     assert status == 1
     assert reason in report["reasons"], shown
