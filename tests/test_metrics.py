@@ -39,7 +39,7 @@ def value(samples: Samples, name: str, **labels: str) -> float | None:
     return samples.get((f"only1mcp_{name}", frozenset(labels.items())))
 
 
-COUNTERS = ["cache_hits_total", "cache_misses_total", "rate_limited_total", "auth_failures_total"]
+COUNTERS = ["cache_hits_total", "cache_misses_total", "coalesced_total", "rate_limited_total", "auth_failures_total"]
 GAUGES = ["cache_entries", "cache_bytes", "connections_active", "sessions_active", "streams_active", "stdio_children"]
 
 
@@ -158,6 +158,7 @@ def test_single_values() -> None:
     metrics.cache_miss()
     for _ in range(3):
         metrics.rate_limited()
+    metrics.coalesced()
     metrics.auth_failed()
     metrics.cache_size(4, 5000)
     metrics.connections_active(6)
@@ -167,9 +168,11 @@ def test_single_values() -> None:
     for source in ("client", "backend", "proxy", "proxy"):
         metrics.error(source)
     samples = read(metrics)
+    assert metrics.cache_counts() == (2, 1, 1)
     expected: dict[str, float] = {
         "cache_hits_total": 2,
         "cache_misses_total": 1,
+        "coalesced_total": 1,
         "rate_limited_total": 3,
         "auth_failures_total": 1,
         "cache_entries": 4,

@@ -54,6 +54,7 @@ _BUCKETS_US: Final = tuple(round(bound * 1_000_000) for bound in _BUCKETS_S)
 _SINGLE: Final = (
     ("cache_hits", "counter", "Requests answered from the cache"),
     ("cache_misses", "counter", "Cacheable requests that the cache could not answer"),
+    ("coalesced", "counter", "Requests answered by a backend call that another request made"),
     ("rate_limited", "counter", "Requests refused by the rate limit"),
     ("auth_failures", "counter", "Requests refused for missing or bad credentials"),
     ("cache_entries", "gauge", "Entries in the cache"),
@@ -66,6 +67,7 @@ _SINGLE: Final = (
 (
     _CACHE_HITS,
     _CACHE_MISSES,
+    _COALESCED,
     _RATE_LIMITED,
     _AUTH_FAILURES,
     _CACHE_ENTRIES,
@@ -142,6 +144,14 @@ class Metrics:
 
     def cache_miss(self) -> None:
         self._counters.add(_CACHE_MISSES)
+
+    def coalesced(self) -> None:
+        self._counters.add(_COALESCED)
+
+    def cache_counts(self) -> tuple[int, int, int]:
+        """Return hits, misses and coalesced requests so far."""
+        get = self._counters.get
+        return get(_CACHE_HITS), get(_CACHE_MISSES), get(_COALESCED)
 
     def rate_limited(self) -> None:
         self._counters.add(_RATE_LIMITED)

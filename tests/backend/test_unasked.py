@@ -20,14 +20,15 @@ class Overheard:
     def __init__(self) -> None:
         self.server = FakeServer()
         self.transport: FakeTransport = self.server()
-        self.changes = 0
+        self.changes: list[tuple[str, str | None]] = []
         self.ear = Ear(self.transport, name="b", on_change=self._changed)
 
-    def _changed(self) -> None:
-        self.changes += 1
+    def _changed(self, kind: str, uri: str | None) -> None:
+        self.changes.append((kind, uri))
 
-    def hear(self, method: str, id: Any = None) -> bool:
+    def hear(self, method: str, id: Any = None, params: Any = None) -> bool:
         message = {"jsonrpc": "2.0", "method": method} | ({} if id is None else {"id": id})
+        message |= {} if params is None else {"params": params}
         return self.ear.hear(scan(orjson.dumps(message)))
 
 
@@ -49,11 +50,22 @@ async def test_changed_lists_are_reported_and_other_notifications_are_nobodys() 
     heard = Overheard()
     for kind in ("tools", "resources", "prompts"):
         assert heard.hear(f"notifications/{kind}/list_changed")
-    assert heard.changes == 3
+    changes: list[tuple[str, str | None]] = [(kind, None) for kind in ("tools", "resources", "prompts")]
+    assert heard.changes == changes
     for method in ("notifications/message", "notifications/progress", "notifications/x", "x", "ping"):
         assert not heard.hear(method)
     await asyncio.sleep(1)
-    assert (heard.changes, heard.server.sent) == (3, [])
+    assert (heard.changes, heard.server.sent) == (changes, [])
+
+
+@virtual
+async def test_a_changed_resource_is_reported_by_its_uri() -> None:
+    heard = Overheard()
+    assert heard.hear("notifications/resources/updated", params={"uri": "test://\u00e9"})
+    # It names nothing, and is nobody else's either.
+    for params in (None, {}):
+        assert heard.hear("notifications/resources/updated", params=params)
+    assert heard.changes == [("resources", "test://\u00e9")]
 
 
 @virtual
@@ -78,7 +90,7 @@ async def test_closed_it_replies_no_more_and_still_hears() -> None:
     assert heard.hear("ping", 2)
     assert heard.hear("notifications/tools/list_changed")
     await asyncio.sleep(0.1)
-    assert (heard.changes, heard.server.sent) == (1, [])
+    assert (heard.changes, heard.server.sent) == ([("tools", None)], [])
 
 
 @virtual

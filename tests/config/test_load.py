@@ -753,7 +753,6 @@ servers:
         "proxy.workers",
         "proxy.health",
         "proxy.circuit_breaker",
-        "proxy.cache.tools",
         "admin",
         "state.url",
         "auth.api_keys[0].scopes",

@@ -75,11 +75,12 @@ def exchange_of(
     era: Era = Era.HANDSHAKE,
     principal: Principal = ANONYMOUS,
     headers: Headers | None = None,
+    id: Any = 7,
 ) -> tuple[Exchange, Channel]:
     channel = Channel()
     head = RequestHead(b"POST", b"/mcp", headers or [])
     exchange = Exchange(HttpExchange(channel, head, peer="192.0.2.1", tls=False, started=0.0), snapshot)
-    message = {"jsonrpc": "2.0", "id": 7, "method": method} | ({} if params is None else {"params": params})
+    message = {"jsonrpc": "2.0", "id": id, "method": method} | ({} if params is None else {"params": params})
     exchange.message = scan(orjson.dumps(message))
     exchange.method, exchange.era, exchange.principal = method, era, principal
     if era is Era.HANDSHAKE:

@@ -8,9 +8,9 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.proxy.offers import catalog_of, keys, offer
+from tests.proxy.offers import catalog_of, groups_of, keys, offer
 
-from only1mcp.config.schema import ToolRules
+from only1mcp.config.schema import Cache, CachedItem, ToolRules
 from only1mcp.proxy import catalog as module
 from only1mcp.proxy import names
 from only1mcp.proxy.catalog import Catalog, MergedList
@@ -410,3 +410,50 @@ def test_rules_that_meet_no_tool_are_warned_of(caplog: pytest.LogCaptureFixture)
         ("tools.deny", "tpyo"),
         ("tools.rename", "gone"),
     ]
+
+
+# What may be kept.
+
+READ_ONLY = {"annotations": {"readOnlyHint": True}}
+
+
+def kept(*endpoints: Any, naming: str = "auto", **cache: Any) -> dict[str, int | None]:
+    catalog = Catalog(groups_of(*endpoints), naming, Cache(**cache))
+    lists = catalog.lists["tools/list"].items + catalog.lists["prompts/list"].items
+    return {item.key: item.kept_ms for item in lists}
+
+
+def named(*names: str, ttl_seconds: float | None = None) -> dict[str, CachedItem]:
+    return dict.fromkeys(names, CachedItem(ttl_seconds))
+
+
+def test_results_of_a_tool_are_kept_by_double_opt_in(caplog: pytest.LogCaptureFixture) -> None:
+    hints: list[Any] = [True, False, None, "true", 1]
+    tools = [{"name": f"t{number}", "annotations": {"readOnlyHint": hint}} for number, hint in enumerate(hints)]
+    tools += [{"name": "none"}, {"name": "odd", "annotations": [True]}, {"name": "unnamed", **READ_ONLY}]
+    names = [tool["name"] for tool in tools if tool["name"] != "unnamed"]
+    found = kept(offer("a", tools=tools), tools=named(*names, "missing"), ttl_seconds=7)
+    assert {name for name, ttl_ms in found.items() if ttl_ms is not None} == {"t0"}
+    assert found["t0"] == 7000
+    assert caplog.messages == ["catalog.cached_tool_not_read_only"] * 6
+
+
+def test_a_tool_has_a_lifetime_of_its_own_and_is_known_by_its_public_or_qualified_name() -> None:
+    rules = ToolRules(rename={"a": "b"})
+    a = offer("x", tools=[{"name": "a", **READ_ONLY}], rules=rules)
+    c = offer("y", tools=[{"name": "b", **READ_ONLY}])
+    assert kept(a, c, tools=named("b", ttl_seconds=900)) == {"b": 900_000, "y__b": None}
+    assert kept(a, c, tools=named("y__b")) == {"b": None, "y__b": 300_000}
+    assert kept(a, c, tools=named("x__b")) == {"b": 300_000, "y__b": None}
+    assert kept(a, c, tools=named("a", "x__a")) == {"b": None, "y__b": None}
+
+
+def test_a_prompt_needs_no_word_of_its_backend() -> None:
+    a = offer("x", tools=[{"name": "n", **READ_ONLY}], prompts=["p", "q"])
+    assert kept(a, prompts=named("p", "n", ttl_seconds=2)) == {"n": None, "p": 2000, "q": None}
+
+
+def test_nothing_is_kept_where_the_cache_is_off() -> None:
+    a = offer("x", tools=[{"name": "n", **READ_ONLY}])
+    assert kept(a, tools=named("n"), enabled=False) == {"n": None}
+    assert catalog_of(a).lists["tools/list"].items[0].kept_ms is None

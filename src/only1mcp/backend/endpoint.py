@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
 from collections.abc import Callable, Coroutine
 from enum import Enum
+from functools import partial
 from itertools import count
 from typing import Any
 
 from only1mcp import __version__
 from only1mcp._fast import Envelope
+from only1mcp.backend import backoff
 from only1mcp.backend.base import BackendCall, Done, Transport
 from only1mcp.backend.changes import announced, listen_handshake, listen_stateless
 from only1mcp.backend.era import Peer, establish
@@ -26,9 +27,6 @@ log = logging.getLogger("only1mcp.backend")
 
 # Era probe and handshake together with their answers.
 ESTABLISH_TIMEOUT_S = 30.0
-# A crash loop must not become a spawn loop: the wait doubles from the first to the last value, with jitter.
-BACKOFF_FIRST_S = 0.5
-BACKOFF_LAST_S = {"stdio": 30.0, "http": 10.0, "sse": 10.0}
 # Alive this long, an endpoint has proved itself and the next loss is answered at once.
 STEADY_S = 10.0
 # Items of a lost endpoint stay listed this long, so that a restart does not make tools flicker in clients.
@@ -41,6 +39,8 @@ REFRESH_PAUSE_S = 1.0
 # Lists that could not be read are asked for again this often, after waits that grow.
 MAX_REREADS = 6
 
+OnStale = Callable[["Endpoint", str | None, str | None], None]
+
 
 class State(Enum):
     CONNECTING = "connecting"
@@ -52,24 +52,30 @@ class State(Enum):
 class Endpoint:
     """Keeps one transport connected and knows what is behind it.
 
-    `on_change(endpoint)` is called whenever its state or its inventory changed. `inventory` is the last good one and
-    outlives a loss by `GRACE_S`, then it is `former`; `peer` is None unless the state is UP.
+    `on_change(endpoint)` is called whenever its state or its inventory changed, `on_stale(endpoint, kind, uri)` at once
+    when the backend says that something has, or may have said so without our hearing (kind None). `inventory` is the
+    last good one and outlives a loss by `GRACE_S`, then it is `former`; `peer` is None unless the state is UP.
     """
 
     def __init__(
-        self, config: BackendConfig, make_transport: Callable[[], Transport], on_change: Callable[[Endpoint], None]
+        self,
+        config: BackendConfig,
+        make_transport: Callable[[], Transport],
+        on_change: Callable[[Endpoint], None],
+        on_stale: OnStale = lambda *_: None,
     ) -> None:
         self.config = config
         self.id = config.id
         self._make_transport = make_transport
         self._on_change = on_change
+        self._on_stale = on_stale
+        self._backoff = partial(backoff.wait_s, config.transport)
         # What the outside reads.
         self.state = State.CONNECTING
         self.peer: Peer | None = None
         self.inventory: Inventory | None = None
         self.former: Inventory | None = None
-        # The event loop's time when the reading of `inventory` began, or of an equal one since, and how long the lists
-        # of that reading stay true, by method.
+        # When the last reading of the lists began (the event loop's time), and how long each stays true from then on.
         self.read_at = 0.0
         self.ttl_ms: dict[str, int] = {}
         self.in_flight = 0
@@ -241,7 +247,7 @@ class Endpoint:
         self._stale = False
         transport = self._make_transport()
         self._transport = transport
-        self._ear = Ear(transport, name=self.id, on_change=self._refresh)
+        self._ear = Ear(transport, name=self.id, on_change=self._changed)
         transport.on_message = self._on_message
         transport.on_lost = lambda reason: self._lose(transport, reason)
         await transport.start()
@@ -272,8 +278,7 @@ class Endpoint:
 
     def reread(self) -> None:
         """Have the lists read again, soon: what the backend said of how long they hold has run out."""
-        if self.peer is not None:
-            self._refresh()
+        self._refresh()
 
     async def _read(self, transport: Transport, peer: Peer) -> Inventory:
         began = asyncio.get_running_loop().time()
@@ -299,20 +304,15 @@ class Endpoint:
             self.inventory = inventory
         return changed
 
-    def _backoff(self, failures: int) -> float:
-        last = BACKOFF_LAST_S[self.config.transport]
-        wait: float = min(last, BACKOFF_FIRST_S * 2.0 ** min(failures - 1, 16))
-        return wait * random.uniform(0.8, 1.2)
-
     def _open_streams(self, transport: Transport, peer: Peer) -> None:
         """Listen for changes where the server only tells those who ask: HTTP always, stdio in the stateless era."""
         if peer.era is Era.STATELESS:
             if announced(peer):
                 self._spawn(
-                    listen_stateless(transport, peer, self.next_id, self._on_message, self._refresh, self._backoff)
+                    listen_stateless(transport, peer, self.next_id, self._on_message, self._changed, self._backoff)
                 )
         elif self.config.transport == "http":
-            self._spawn(listen_handshake(transport, self._refresh, self._backoff))
+            self._spawn(listen_handshake(transport, self._changed, self._backoff))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work, name=f"listen {self.id}")
@@ -325,6 +325,12 @@ class Endpoint:
 
     def _on_message(self, message: Envelope) -> None:
         self.hear(message)
+
+    def _changed(self, kind: str | None = None, uri: str | None = None) -> None:
+        """Something is not what it was; without arguments: nobody would have told."""
+        self._on_stale(self, kind, uri)
+        if uri is None:
+            self._refresh()
 
     def _refresh(self) -> None:
         self._stale = True

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 
 from only1mcp.backend.base import Transport
-from only1mcp.backend.endpoint import Endpoint
+from only1mcp.backend.endpoint import Endpoint, OnStale
 from only1mcp.backend.guard import Guard
 from only1mcp.backend.http import HttpTransport
 from only1mcp.backend.stdio import StdioTransport
@@ -19,15 +19,16 @@ log = logging.getLogger("only1mcp.backend")
 class Registry:
     """Owns every endpoint from `start` to `aclose`.
 
-    `on_change()` is called in the event loop, once for any number of changes that happen together.
+    `on_change()` is called in the event loop, once for any number of changes that happen together; `on_stale` at once,
+    as `Endpoint` does.
     """
 
-    def __init__(self, config: Config, on_change: Callable[[], None]) -> None:
+    def __init__(self, config: Config, on_change: Callable[[], None], on_stale: OnStale = lambda *_: None) -> None:
         self._on_change = on_change
         self._told = False
         self._guard = Guard()
         self.endpoints: dict[str, Endpoint] = {
-            backend.id: Endpoint(backend, self._transport_for(backend), self._changed)
+            backend.id: Endpoint(backend, self._transport_for(backend), self._changed, on_stale)
             for backend in config.servers
             if backend.enabled and backend.transport != "sse"
         }

@@ -16,19 +16,21 @@ log = logging.getLogger("only1mcp.backend")
 # Requests of a backend that does not read our answers would pile up; beyond this many they are dropped.
 MAX_REPLIES = 64
 
-_LIST_CHANGED = frozenset(
-    {
-        "notifications/tools/list_changed",
-        "notifications/resources/list_changed",
-        "notifications/prompts/list_changed",
-    }
-)
+# Of what there is a new list.
+_LIST_CHANGED = {
+    "notifications/tools/list_changed": "tools",
+    "notifications/resources/list_changed": "resources",
+    "notifications/prompts/list_changed": "prompts",
+}
+
+# Called with what has changed (`tools`, `resources` or `prompts`), and the URI where it is the content of one resource.
+OnChange = Callable[[str, str | None], None]
 
 
 class Ear:
-    """Hears what comes over one transport; `on_change` is called for every list that has changed."""
+    """Hears what comes over one transport; `on_change` is called for every list and resource that has changed."""
 
-    def __init__(self, transport: Transport, *, name: str, on_change: Callable[[], None]) -> None:
+    def __init__(self, transport: Transport, *, name: str, on_change: OnChange) -> None:
         self._transport = transport
         self._name = name
         self._on_change = on_change
@@ -36,11 +38,14 @@ class Ear:
         self._closed = False
 
     def hear(self, message: Envelope) -> bool:
-        """Take what concerns the endpoint and no client: its requests, changed lists. False: not for it."""
+        """Take what concerns the endpoint and no client: its requests, and what has changed. False: not for it."""
         if message.kind == REQUEST:
             self._reply(message)
         elif message.method in _LIST_CHANGED:
-            self._on_change()
+            self._on_change(_LIST_CHANGED[message.method], None)
+        elif message.method == "notifications/resources/updated":
+            if message.uri is not None:
+                self._on_change("resources", jsonrpc.decode_string(message.data, message.uri))
         else:
             return False
         return True

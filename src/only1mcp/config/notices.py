@@ -11,7 +11,6 @@ _NO_ACTIVE_CHECKS = "backends are not checked actively, only by the calls that t
 _SECTIONS = (
     (("proxy", "health"), _NO_ACTIVE_CHECKS),
     (("proxy", "circuit_breaker"), "endpoints that fail calls are not taken out"),
-    (("proxy", "cache", "tools"), "results of tools/call are not cached"),
     (("auth", "jwt", "expiry_hours"), "no tokens are made here; a token is good until its own exp"),
     (("admin",), "there is no admin API"),
 )

@@ -24,7 +24,7 @@ __all__ = [
     "BackendAuth",
     "BackendConfig",
     "Cache",
-    "CachedTool",
+    "CachedItem",
     "CircuitBreaker",
     "Config",
     "Health",
@@ -90,19 +90,24 @@ class Timeouts(Struct, frozen=True, forbid_unknown_fields=True):
     drain_s: Seconds = 30.0
 
 
-class CachedTool(Struct, frozen=True, forbid_unknown_fields=True):
-    """Opt-in of one tool to the cache; without `ttl_seconds` the cache's own holds."""
+class CachedItem(Struct, frozen=True, forbid_unknown_fields=True):
+    """Opt-in of one tool or prompt to the cache; without `ttl_seconds` the cache's own holds."""
 
     ttl_seconds: Seconds | None = None
 
 
 class Cache(Struct, frozen=True, forbid_unknown_fields=True):
-    """`ttl_seconds` is the default and the ceiling of what a backend's hints may ask for."""
+    """`ttl_seconds` is the ceiling of what a backend's hints may ask for, and the default of `tools` and `prompts`.
+
+    Results of `tools` are kept where the backend says, too, that they are read-only; the keys are names as clients
+    know them. Prompts that are not named are kept as their hints say.
+    """
 
     enabled: bool = True
     ttl_seconds: Seconds = 300.0
     max_size_mb: Count = 1024
-    tools: dict[str, CachedTool] = {}
+    tools: dict[str, CachedItem] = {}
+    prompts: dict[str, CachedItem] = {}
 
 
 class LoadBalancer(Struct, frozen=True, forbid_unknown_fields=True):
@@ -268,7 +273,8 @@ class ToolRules(Struct, frozen=True, forbid_unknown_fields=True):
 class BackendConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """One entry of `servers`. stdio has command, args, env, cwd, instances; http and sse have url, headers, auth.
 
-    `name` and `group` default to the id.
+    `name` and `group` default to the id. `shared_cache` takes the backend's word for which results are public: one
+    client's may then be given to others.
     """
 
     id: Identifier
@@ -288,6 +294,7 @@ class BackendConfig(Struct, frozen=True, forbid_unknown_fields=True):
     timeout_ms: Annotated[int, Meta(ge=1, le=86_400_000)] = 60_000
     retries: Annotated[int, Meta(ge=0, le=10)] = 0
     health_check_url: Annotated[str, Meta(pattern=r"^(internal://ping|https?://\S+)$")] | None = None
+    shared_cache: bool = False
     tools: ToolRules = ToolRules()
 
     def __post_init__(self) -> None:

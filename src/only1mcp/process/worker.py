@@ -14,6 +14,7 @@ from collections.abc import Callable, Coroutine
 from importlib import import_module
 from typing import Any
 
+from only1mcp.backend.endpoint import Endpoint
 from only1mcp.backend.registry import Registry
 from only1mcp.config.schema import TLS, Config
 from only1mcp.errors import ConfigError, Only1MCPError
@@ -50,7 +51,7 @@ class Worker:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.metrics = Metrics()
-        self.registry = Registry(config, self._backends_changed)
+        self.registry = Registry(config, self._backends_changed, self._stale)
         self.groups = make_groups(self.registry.endpoints.values(), config.proxy.load_balancer)
         self._inventories: tuple[object, ...] = ()
         cache, limit = config.proxy.cache, config.auth.rate_limit
@@ -134,6 +135,11 @@ class Worker:
             self.metrics.backend_up(endpoint.id, endpoint.peer is not None)
         self._refresh()
 
+    def _stale(self, endpoint: Endpoint, kind: str | None, uri: str | None) -> None:
+        """Forget what a backend has said to be no longer true, before its lists are read again."""
+        if self.cache is not None:
+            self.cache.invalidate(endpoint.config.group, kind, uri)
+
     def _refresh(self) -> None:
         inventories = tuple(group.inventory for group in self.groups.values())
         if len(inventories) != len(self._inventories) or any(
@@ -141,12 +147,13 @@ class Worker:
         ):
             for group, old in zip(self.groups, self._inventories or inventories, strict=True):
                 if self.cache is not None and old is not self.groups[group].inventory:
-                    self.cache.invalidate_group(group)
+                    self.cache.invalidate(group)
             self._inventories = inventories
             self.pipeline.snapshot = self._snapshot()
 
     def _snapshot(self) -> Snapshot:
-        return Snapshot(self.config, self.groups, Catalog(self.groups, self.config.proxy.naming))
+        proxy = self.config.proxy
+        return Snapshot(self.config, self.groups, Catalog(self.groups, proxy.naming, proxy.cache))
 
     def _sample(self) -> None:
         """Set the gauges that are only true at the moment of a scrape."""

@@ -11,7 +11,7 @@ import hmac
 import re
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import orjson
@@ -47,7 +47,8 @@ _SCOPE_TOKEN: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
 class Principal:
     """Who a request is made for. Sessions, caches and rate limits are keyed by `id`; `name` is for people.
 
-    `tools` are the patterns of the tools it may call, None for all.
+    `tools` are the patterns of the tools it may call, None for all. `credential` is the digest of what the request
+    proved itself with: private results are not shared between two tokens of one subject.
     """
 
     id: str
@@ -55,6 +56,7 @@ class Principal:
     kind: Literal["anonymous", "key", "jwt"]
     scopes: frozenset[str] = frozenset()
     tools: tuple[str, ...] | None = None
+    credential: bytes = field(default=b"", repr=False, compare=False)
     _patterns: Patterns | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -142,6 +144,7 @@ class Authenticator:
             until = min(until, expires_at)
         if len(self._verified) >= MAX_VERIFIED:
             self._verified.popitem(last=False)
+        found = replace(found, credential=digest)
         self._verified[digest] = (found, until)
         return found
 

@@ -11,6 +11,7 @@ import xxhash
 
 from only1mcp._fast import members
 from only1mcp.backend.inventory import Inventory, ItemList
+from only1mcp.config.schema import Cache
 from only1mcp.errors import ProtocolError
 from only1mcp.proxy import names
 from only1mcp.proxy.group import Group
@@ -37,7 +38,8 @@ class Item:
     """One entry of a merged list.
 
     `key` is how clients know it, `local` how its group would name it alone (after the operator's renames), `original`
-    how the backend knows it; `raw` is its JSON text under `key`.
+    how the backend knows it; `raw` is its JSON text under `key`. `kept_ms` is how long the operator lets results of
+    this tool or prompt be kept, None where nothing is said of it, or it is a tool that is not read-only.
     """
 
     key: str
@@ -47,6 +49,7 @@ class Item:
     raw: bytes
     stateless: bool
     annotations: tuple[Annotation, ...] = ()
+    kept_ms: int | None = None
 
     def text(self, era: Era) -> bytes:
         """Return the item without members that a client of `era` has no meaning for."""
@@ -92,11 +95,13 @@ def _cursor(item: Item) -> str:
 class Catalog:
     """What clients can list and call; `naming` as in the configuration.
 
-    `collisions` tells of items that bare naming left out because an earlier group has their name.
+    `collisions` tells of items that bare naming left out because an earlier group has their name. `cache` names the
+    tools and prompts whose results may be kept.
     """
 
-    def __init__(self, groups: Mapping[str, Group], naming: str) -> None:
+    def __init__(self, groups: Mapping[str, Group], naming: str, cache: Cache | None = None) -> None:
         self.collisions: list[str] = []
+        self._cache = Cache(enabled=False) if cache is None else cache
         self._naming = naming
         self._groups = tuple(groups)
         # A group that has been away for long offers nothing, but keeps its names: what a client (or a key's list of
@@ -211,7 +216,23 @@ class Catalog:
             return None
         if public != original:
             raw = jsonrpc.splice(raw, [(*span, orjson.dumps(public))])
-        return Item(public, group.id, local, original, raw, inventory.peer.era is Era.STATELESS, annotations)
+        stateless = inventory.peer.era is Era.STATELESS
+        kept_ms = self._kept_ms(method, group, public, local, raw)
+        return Item(public, group.id, local, original, raw, stateless, annotations, kept_ms)
+
+    def _kept_ms(self, method: str, group: Group, public: str, local: str, raw: bytes) -> int | None:
+        cache = self._cache
+        named = {"tools/list": cache.tools, "prompts/list": cache.prompts}.get(method)
+        if not named or not cache.enabled:
+            return None
+        settings = named.get(public) or named.get(names.qualified(group.id, local))
+        if settings is None:
+            return None
+        if method == "tools/list" and not _read_only(raw):
+            # The operator's word alone is not enough: a repeated call must do what it did the first time.
+            log.warning("catalog.cached_tool_not_read_only", extra={"fields": {"backend": group.id, "tool": public}})
+            return None
+        return int((settings.ttl_seconds or cache.ttl_seconds) * 1000)
 
     def _public(self, key: str, group: str, local: str, original: str, taken: dict[str, Item]) -> str:
         """Return the key clients shall use; it may be taken, where no rule gives a free one."""
@@ -232,6 +253,11 @@ def _annotations(raw: bytes) -> tuple[Annotation, ...]:
         return ()
     schema = orjson.loads(raw).get("inputSchema")
     return tuple(header_params(schema)) if isinstance(schema, dict) else ()
+
+
+def _read_only(raw: bytes) -> bool:
+    annotations = orjson.loads(raw).get("annotations")
+    return isinstance(annotations, dict) and annotations.get("readOnlyHint") is True
 
 
 def _check_rules(group: Group, offered: set[str]) -> None:

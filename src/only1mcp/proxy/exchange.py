@@ -13,6 +13,7 @@ from only1mcp.frontend.http_exchange import HttpExchange
 from only1mcp.frontend.runner import advice_headers
 from only1mcp.frontend.session import Session
 from only1mcp.proxy.auth import Principal
+from only1mcp.proxy.cache import Key
 from only1mcp.proxy.catalog import Catalog
 from only1mcp.proxy.group import Group
 from only1mcp.proxy.pages import Pages
@@ -73,7 +74,7 @@ class Exchange:
         self.message: Envelope | None = None
         self.method: str | None = None
         self.backend: str | None = None
-        self.cache_key: bytes | None = None
+        self.cache_key: Key | None = None
         # Counted among the requests in flight until the exchange ends.
         self.forwarded = False
         self.error: Only1MCPError | None = None
@@ -104,7 +105,7 @@ class Exchange:
     def interim(self, message: bytes) -> None:
         """Send a message that precedes the answer: the response becomes an SSE stream with the first one."""
         http = self.http
-        if http.finished or http.waiting_bytes > MAX_WAITING_BYTES:
+        if http.finished or http.client_gone or http.waiting_bytes > MAX_WAITING_BYTES:
             return
         if not http.started_response:
             stream: Headers = [

@@ -1,29 +1,34 @@
-"""The stage that brings a request to its backend: not at all where it is cached, without a task where possible."""
+"""The stage that answers a request: from the cache, by the call of another that asks the same, or by its own."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Protocol
 
 from only1mcp._fast import scan
 from only1mcp.backend.endpoint import Endpoint
-from only1mcp.errors import BackendError, Only1MCPError, RequestRefused
+from only1mcp.errors import BackendError, Only1MCPError
 from only1mcp.metrics import Metrics
-from only1mcp.proxy.cache import ResponseCache
+from only1mcp.proxy.cache import Asked, Key, ResponseCache, failed
 from only1mcp.proxy.call import Answer, maybe_begin, perform, to_client
+from only1mcp.proxy.coalesce import Flights, Passenger, Ticket, cancelled
 from only1mcp.proxy.exchange import Exchange
 from only1mcp.proxy.route import Target
-from only1mcp.wire import jsonrpc, mcp
+from only1mcp.wire import jsonrpc
 from only1mcp.wire.mcp import Era
 
 log = logging.getLogger("only1mcp.proxy")
 
-# The code that clients know from the Language Server Protocol for a request they have cancelled themselves.
-REQUEST_CANCELLED = -32800
 
-Ticket = tuple[str, bytes]
+class Cancellable(Protocol):
+    """What is done for a request; `ticket` is how its client may call it off, None in the stateless era."""
+
+    @property
+    def ticket(self) -> Ticket | None: ...
+
+    def cancel(self) -> None: ...
 
 
 class Forwarder:
@@ -32,24 +37,35 @@ class Forwarder:
     def __init__(self, cache: ResponseCache | None, metrics: Metrics) -> None:
         self._cache = cache
         self._metrics = metrics
+        self._flights = Flights(self, metrics)
         # What `notifications/cancelled` of a handshake client may refer to, and how the work for it is stopped.
-        self._cancellable: dict[Ticket, _Forwarding] = {}
+        self._cancellable: dict[Ticket, Cancellable] = {}
 
     def maybe_cached(self, exchange: Exchange, target: Target, method: str) -> bool:
         """Answer from the cache and return True, if the answer is there."""
-        key = exchange.cache_key = self._key(exchange, target, method)
-        if self._cache is None or key is None:
+        if self._cache is None:
             return False
-        result = self._cache.lookup(key, _now_ms())
-        if result is None:
+        key = exchange.cache_key = self._key(self._cache, exchange, target, method)
+        if key is None:
             return False
-        # Only the stateless era has hints that let a result be kept.
-        answer = Answer(scan(jsonrpc.result(exchange.id, result)), Era.STATELESS, {})
-        exchange.reply(*to_client(exchange, target, method, answer))
+        kept = self._cache.lookup(key, _now_ms())
+        if kept is None:
+            return False
+        if kept.era is exchange.era and not exchange.snapshot.catalog.rewrites_uris:
+            exchange.reply(200, jsonrpc.result(exchange.id, kept.result))
+        else:
+            source = target.group.source
+            info = source.inventory.peer.server_info if source is not None and source.inventory is not None else {}
+            answer = Answer(scan(jsonrpc.result(exchange.id, kept.result)), kept.era, info)
+            exchange.reply(*to_client(exchange, target, method, answer))
         return True
 
     def forward(self, exchange: Exchange, target: Target, method: str) -> Coroutine[Any, Any, None] | None:
         """Send the request on; return the work for a task, or None when it goes without one."""
+        key = exchange.cache_key
+        if key is not None and self._flights.takes(key):
+            self.remember(self._flights.board(exchange, target, method, key))
+            return None
         endpoint = target.group.pick(target.hash_key)
         forwarding = _Forwarding(self, exchange, target, method, endpoint)
         stop = None if endpoint is None else maybe_begin(exchange, target, endpoint, self._metrics, forwarding.done)
@@ -69,19 +85,35 @@ class Forwarder:
     def deliver(self, exchange: Exchange, target: Target, method: str, answer: Answer) -> None:
         """Answer the client, and keep the result where it may be kept."""
         status, body = to_client(exchange, target, method, answer)
-        key, result = exchange.cache_key, answer.message.result
-        if self._cache is not None and key is not None and answer.era is Era.STATELESS and result is not None:
-            self._cache.store(key, answer.message.data[slice(*result)], _now_ms())
+        if exchange.cache_key is not None:
+            self._keep(exchange.cache_key, answer)
         exchange.reply(status, body)
 
-    def remember(self, forwarding: _Forwarding) -> None:
-        if forwarding.ticket is not None:
-            self._cancellable[forwarding.ticket] = forwarding
+    def remember(self, work: Cancellable) -> None:
+        if work.ticket is not None:
+            self._cancellable[work.ticket] = work
 
-    def forget(self, forwarding: _Forwarding) -> None:
+    def forget(self, work: Cancellable) -> None:
         # A client that uses an id twice can cancel the later request only; the earlier one must not take that away.
-        if forwarding.ticket is not None and self._cancellable.get(forwarding.ticket) is forwarding:
-            del self._cancellable[forwarding.ticket]
+        if work.ticket is not None and self._cancellable.get(work.ticket) is work:
+            del self._cancellable[work.ticket]
+
+    # For those who wait for the call of another.
+
+    def shareable(self, passenger: Passenger, answer: Answer) -> bool:
+        """Keep the answer where that is allowed; return whether it may be given to others."""
+        # An error is what each of them would have been told; any other result must be one that could be kept.
+        message, key = answer.message, passenger.key
+        return message.result is None or self._keep(key, answer) or failed(key, message.data[slice(*message.result)])
+
+    def hand_over(self, passenger: Passenger, answer: Answer) -> None:
+        """Answer the client with what another has asked for as well."""
+        passenger.exchange.reply(*to_client(passenger.exchange, passenger.target, passenger.method, answer))
+
+    def send_alone(self, passenger: Passenger) -> None:
+        """Make a call for this one exchange after all, within the time that is left."""
+        forwarding = _Forwarding(self, passenger.exchange, passenger.target, passenger.method, None, passenger.began)
+        passenger.exchange.http.resume(self._in_task(forwarding))
 
     async def _in_task(self, forwarding: _Forwarding, failure: BackendError | None = None) -> None:
         exchange, target = forwarding.exchange, forwarding.target
@@ -102,16 +134,43 @@ class Forwarder:
         except asyncio.CancelledError:
             if not forwarding.cancelled:
                 raise
-            exchange.refuse(_cancelled())
+            exchange.refuse(cancelled())
         finally:
             self.forget(forwarding)
 
-    def _key(self, exchange: Exchange, target: Target, method: str) -> bytes | None:
+    def _key(self, cache: ResponseCache, exchange: Exchange, target: Target, method: str) -> Key | None:
+        """Return what the answer may be found under, None where nobody has said that it may be kept."""
+        item, group = target.item, target.group
+        ttl_ms = None if item is None else item.kept_ms
+        if method == "tools/call":
+            if ttl_ms is None:
+                return None
+        elif method not in ("resources/read", "prompts/get"):
+            return None
+        elif ttl_ms is None:
+            source = group.source
+            if source is None or source.peer is None or source.peer.era is not Era.STATELESS:
+                return None  # only in the stateless era there are hints
         message, principal = exchange.message, exchange.principal
-        if self._cache is None or method not in mcp.CACHEABLE or message is None or message.params is None:
+        if message is None or message.params is None or target.original is None:
             return None
         assert principal is not None
-        return self._cache.key(principal.id, target.group.id, method, message.data[slice(*message.params)])
+        params = message.data[slice(*message.params)]
+        return cache.key(
+            Asked(principal, group.id, method, target.original, params, exchange.revision, ttl_ms, group.shares)
+        )
+
+    def _keep(self, key: Key, answer: Answer) -> bool:
+        """Keep a result where that is allowed; return whether it is, also where there is no room."""
+        span = answer.message.result
+        if self._cache is None or span is None:
+            return False
+        result = answer.message.data[slice(*span)]
+        hints = self._cache.hints(key, result, answer.era)
+        if hints is None:
+            return False
+        self._cache.store(key, result, answer.era, hints, _now_ms())
+        return True
 
 
 class _Forwarding:
@@ -132,7 +191,13 @@ class _Forwarding:
     )
 
     def __init__(
-        self, forwarder: Forwarder, exchange: Exchange, target: Target, method: str, endpoint: Endpoint | None
+        self,
+        forwarder: Forwarder,
+        exchange: Exchange,
+        target: Target,
+        method: str,
+        endpoint: Endpoint | None,
+        began: float | None = None,
     ) -> None:
         self.forwarder = forwarder
         self.exchange = exchange
@@ -146,7 +211,7 @@ class _Forwarding:
         self.stop: Callable[[], None] | None = None
         self.cancelled = False
         self._loop = asyncio.get_running_loop()
-        self._began = self._loop.time()
+        self._began = self._loop.time() if began is None else began
 
     @property
     def elapsed_s(self) -> float:
@@ -185,11 +250,7 @@ class _Forwarding:
             self.task.cancel()
         else:
             self.abandon()
-            self.exchange.refuse(_cancelled())
-
-
-def _cancelled() -> RequestRefused:
-    return RequestRefused("cancelled by the client", code=REQUEST_CANCELLED, http_status=200)
+            self.exchange.refuse(cancelled())
 
 
 def _now_ms() -> int:
