@@ -152,7 +152,6 @@ def test_the_operators_file_loads_key_for_key(place):
     assert [notice.partition(": accepted")[0] for notice in result.notices] == [
         "proxy.health",
         "auth.jwt.expiry_hours",
-        "ONLY1MCP_ADMIN_API_KEY: admin",
         "servers[0].health_check_url",
         "servers[1].retries",
     ]
@@ -753,7 +752,7 @@ servers:
         "proxy.workers",
         "proxy.health",
         "proxy.circuit_breaker",
-        "admin",
+        "admin.host",
         "state.url",
         "auth.api_keys[0].scopes",
         "servers[0].instances",

@@ -8,11 +8,14 @@ from only1mcp.config.schema import Config
 from only1mcp.config.source import Node
 
 _NO_ACTIVE_CHECKS = "backends are not checked actively, only by the calls that they get"
+_NO_ADMIN_LISTENER = "the admin API is served on the clients' listener"
 _SECTIONS = (
     (("proxy", "health"), _NO_ACTIVE_CHECKS),
     (("proxy", "circuit_breaker"), "endpoints that fail calls are not taken out"),
     (("auth", "jwt", "expiry_hours"), "no tokens are made here; a token is good until its own exp"),
-    (("admin",), "there is no admin API"),
+    (("admin", "host"), _NO_ADMIN_LISTENER),
+    (("admin", "port"), _NO_ADMIN_LISTENER),
+    (("admin", "allow_commands"), "no backend can be added while the proxy runs"),
 )
 
 

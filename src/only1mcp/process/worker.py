@@ -14,6 +14,7 @@ from collections.abc import Callable, Coroutine
 from importlib import import_module
 from typing import Any
 
+from only1mcp.admin.api import AdminApi
 from only1mcp.backend.endpoint import Endpoint
 from only1mcp.backend.registry import Registry
 from only1mcp.config.schema import TLS, Config
@@ -70,6 +71,13 @@ class Worker:
             cache=self.cache,
             metrics=self.metrics,
             wall_clock=time.time,
+            admin=AdminApi(
+                config.admin.api_key,
+                cache=self.cache,
+                pages=lambda: self.pipeline.snapshot.pages,
+                metrics=self.metrics,
+                limit_bytes=limit_bytes,
+            ).answer,
         )
         self.listener: Listener | None = None
         self.scraper: Listener | None = None

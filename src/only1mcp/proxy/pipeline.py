@@ -40,6 +40,9 @@ from only1mcp.proxy.sizes import check_sizes
 from only1mcp.wire import classify, jsonrpc, mcp
 from only1mcp.wire.mcp import Era
 
+# What is below belongs to the admin API, which has a credential of its own.
+ADMIN_PATH = "/api/v1/admin/"
+
 access_log = logging.getLogger("only1mcp.access")
 
 
@@ -60,6 +63,7 @@ class Pipeline:
         cache: ResponseCache | None,
         metrics: Metrics,
         wall_clock: Callable[[], float],
+        admin: Callable[[Exchange], None] | None = None,
     ) -> None:
         self.snapshot = snapshot
         self._started = asyncio.Event()
@@ -71,6 +75,7 @@ class Pipeline:
         self._forwarder = Forwarder(cache, metrics)
         self._metrics = metrics
         self._wall_clock = wall_clock
+        self._admin = admin
         self._in_flight = 0
 
     @property
@@ -107,7 +112,9 @@ class Pipeline:
         if path in ("/health", "/ready"):
             self._answer_probe(exchange, path)
         elif path != exchange.snapshot.config.proxy.path:
-            raise RequestRefused("there is nothing at this path", code=INVALID_REQUEST, http_status=404)
+            if self._admin is None or not path.startswith(ADMIN_PATH):
+                raise RequestRefused("there is nothing at this path", code=INVALID_REQUEST, http_status=404)
+            self._admin(exchange)
         elif head.method == b"OPTIONS":
             http.respond(204, self._origin.preflight_headers(head))
         else:
