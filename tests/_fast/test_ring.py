@@ -36,31 +36,24 @@ def test_order_of_nodes_does_not_matter(fast: Any) -> None:
     assert owners(fast.Ring(nodes)) == owners(fast.Ring(nodes[::-1]))
 
 
-@pytest.mark.parametrize("count", [2, 3, 5, 10, 25])
-def test_only_the_keys_of_a_leaving_node_move(fast: Any, count: int) -> None:
-    nodes = equal(count)
-    before = owners(fast.Ring(nodes))
-    moved = 0
-    for node in nodes:
-        after = owners(fast.Ring([other for other in nodes if other != node]))
-        changed = [old for old, new in zip(before, after, strict=True) if old != new]
-        assert set(changed) == {node[0]}
-        # With 200 points a share varies by about 1/sqrt(200) = 7 %: none strays by more than four times that.
-        assert len(changed) / len(KEYS) <= 1.3 / count
-        moved += len(changed)
-    assert moved / count / len(KEYS) <= 1.1 / count
-
-
-@pytest.mark.parametrize("count", [2, 3, 5, 10, 25])
-def test_a_joining_node_takes_its_share_and_nothing_else_moves(fast: Any, count: int) -> None:
-    before = owners(fast.Ring(equal(count - 1)))
-    shares = []
-    for name in ("new-1", "new-2", "new-3", "new-4"):
-        after = owners(fast.Ring([*equal(count - 1), (name, 100)]))
-        changed = [new for old, new in zip(before, after, strict=True) if old != new]
-        assert set(changed) == {name}
-        shares.append(len(changed) / len(KEYS))
-    assert sum(shares) / len(shares) <= 1.2 / count
+@pytest.mark.parametrize("count", [2, 3, 4, 5, 7, 10, 16, 25, 50, 75, 100])
+def test_a_node_that_leaves_or_joins_moves_its_share_and_nothing_else(both: Any, count: int) -> None:
+    """Ten thousand keys a node: a share is known to 1 %. Joining is leaving, read backwards."""
+    ring = both[1].Ring
+    keys = [b"key-%d" % i for i in range(10_000 * count)]
+    before = list(map(ring(equal(count)).lookup, keys))
+    for i in {0, 1, count // 2, count - 1}:
+        nodes = equal(count)
+        left, _ = nodes.pop(i)
+        after = map(ring(nodes).lookup, keys)
+        moved = [old for old, new in zip(before, after, strict=True) if old != new]
+        assert set(moved) == {left}
+        assert len(moved) <= 1.1 / count * len(keys)
+    shares = Counter(before)
+    assert len(shares) == count
+    # Whichever node it is that leaves.
+    assert max(shares.values()) <= 1.1 / count * len(keys)
+    assert min(shares.values()) >= 0.9 / count * len(keys)
 
 
 def test_a_node_out_of_use_passes_its_keys_to_their_next_node(fast: Any) -> None:
@@ -71,11 +64,18 @@ def test_a_node_out_of_use_passes_its_keys_to_their_next_node(fast: Any) -> None
         assert without.lookup(key) == next(id for id in ring.successors(key) if id != "backend-0")
 
 
-def test_shares_follow_weights(fast: Any) -> None:
-    shares = Counter(owners(fast.Ring([("a", 100), ("b", 50), ("c", 100), ("off", 0)], 500)))
-    assert "off" not in shares
-    assert 0.33 < shares["a"] / len(KEYS) < 0.47
-    assert 0.15 < shares["b"] / len(KEYS) < 0.25
+@pytest.mark.parametrize(
+    "weights", [[100, 50, 100, 0], [100, 10, 1], [1, 2, 3, 4], [100, 90, 80, 70, 60, 50, 40, 30, 20, 10], [7] * 9]
+)
+def test_shares_follow_weights(both: Any, weights: list[int]) -> None:
+    keys = [b"key-%d" % i for i in range(200_000)]
+    nodes = [(f"backend-{i}", weight) for i, weight in enumerate(weights)]
+    shares = Counter(map(both[1].Ring(nodes).lookup, keys))
+    for id, weight in nodes:
+        points = weight * 20
+        due = weight / sum(weights)
+        # Three times what a share is expected to stray by: one in the square root of its points.
+        assert abs(shares[id] / len(keys) - due) <= due * 3 / max(1, points) ** 0.5
 
 
 def test_a_lower_weight_takes_nothing_from_others(fast: Any) -> None:
@@ -85,7 +85,7 @@ def test_a_lower_weight_takes_nothing_from_others(fast: Any) -> None:
 
 
 def test_the_least_weight_has_one_point(fast: Any) -> None:
-    assert "b" in fast.Ring([("a", 100), ("b", 1)], 10).successors(b"key")
+    assert "b" in fast.Ring([("a", 100), ("b", 1)], 1).successors(b"key")
 
 
 def test_successors_are_distinct_and_complete(fast: Any) -> None:

@@ -125,6 +125,21 @@ def test_consistent_hash_keeps_a_key_where_it_is() -> None:
     assert {without[key] for key in moved} == {"a", "b", "c"}
 
 
+@pytest.mark.parametrize("up", [frozenset(), frozenset({"b-50"}), frozenset({"b-3", "light"})])
+def test_each_member_is_asked_after_at_most_twice_however_many_are_down(up: frozenset[str]) -> None:
+    members = [(f"b-{i}", 100) for i in range(100)] + [("light", 1)]
+    subject = balancer("consistent_hash", *members)
+    for key in KEYS[:20]:
+        asked: list[str] = []
+
+        def usable(id: str, asked: list[str] = asked) -> bool:
+            asked.append(id)
+            return id in up
+
+        assert subject.pick(key, usable, idle) in (up or {None})
+        assert len(asked) <= len(members) + 1
+
+
 def test_consistent_hash_without_a_key_goes_round_robin() -> None:
     subject = balancer("consistent_hash", ("a", 100), ("b", 100))
     assert [subject.pick(None, always, idle) for _ in range(4)] == ["a", "b", "a", "b"]

@@ -111,7 +111,10 @@ class Cache(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class LoadBalancer(Struct, frozen=True, forbid_unknown_fields=True):
-    """How an endpoint of a group is picked; `hash_key` and `virtual_nodes` are for consistent_hash."""
+    """How an endpoint of a group is picked; `hash_key` and `virtual_nodes` are for consistent_hash.
+
+    A virtual node is a point on the ring; an endpoint has `virtual_nodes` of them for each ten of its weight.
+    """
 
     algorithm: Literal["round_robin", "least_connections", "random", "weighted_random", "consistent_hash"] = (
         "consistent_hash"

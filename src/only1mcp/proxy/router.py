@@ -21,8 +21,9 @@ class Balancer:
     - `least_connections`: the fewest calls in flight for its weight; equal ones in turn
     - `random`: any, all alike whatever their weight
     - `weighted_random`: any, in proportion to the weights
-    - `consistent_hash`: the same member for the same key, in proportion to the weights; when that member cannot be
-      used, the next one on the ring, so that only its keys move; calls without a key go round robin
+    - `consistent_hash`: the same member for the same key, in proportion to the weights (`virtual_nodes` points on the
+      ring for each ten of them); when that member cannot be used, the next one on the ring, so that only its keys
+      move; calls without a key go round robin
 
     Immutable but for the turn: a change of members or weights is a new balancer.
     """
@@ -41,7 +42,8 @@ class Balancer:
         self.algorithm = algorithm
         self._weights = {id: weight for id, weight in members if weight > 0}
         self._rng = rng if rng is not None else random.Random()
-        self._ring = Ring(list(members), virtual_nodes) if algorithm == "consistent_hash" else None
+        consistent = algorithm == "consistent_hash" and len(self._weights) > 1
+        self._ring = Ring(list(members), virtual_nodes) if consistent else None
         self._turn = dict.fromkeys(self._weights, 0)
 
     def pick(self, key: bytes | None, usable: Usable, in_flight: InFlight) -> str | None:
@@ -54,10 +56,11 @@ class Balancer:
             first = self._ring.lookup(key)
             if first is None or usable(first):
                 return first
-            return next((id for id in self._ring.successors(key) if usable(id)), None)
         candidates = [id for id in self._weights if usable(id)]
         if len(candidates) < 2:
             return candidates[0] if candidates else None
+        if self._ring is not None and key is not None:
+            return next(id for id in self._ring.successors(key) if id in candidates)
         if self.algorithm == "random":
             return self._rng.choice(candidates)
         if self.algorithm == "weighted_random":
