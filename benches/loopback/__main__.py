@@ -1,178 +1,120 @@
-"""What one proxied `tools/call` costs: Only1MCP against nginx proxying the same bytes to the same backend.
+"""What proxying MCP costs: Only1MCP beside nginx, haproxy and a bare TCP proxy, in front of the same backend.
 
-Rounds are interleaved, so that both proxies meet the same weather; the numbers are medians over the rounds. CPU is what
-the kernel counts for the proxy's processes. Prints a table and writes benches/results/loopback.json; a slow machine
-makes for other numbers, never for a failure.
+Rounds are interleaved, so that all meet the same weather; the numbers are medians over the rounds. CPU is what the
+kernel counts for the proxy's processes. Prints tables and writes JSON; a slow machine or a missed goal makes for other
+numbers, never for a failure, a wrong answer does.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import datetime as dt
 import json
 import os
-import platform
-import re
-import statistics
-import subprocess
 import sys
 import tempfile
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from benches.loopback import stage
-from benches.loopback.backend import TOOL
+from benches.loopback import processes, results, scenarios
+from benches.loopback.cases import CASES, OURS, Case
+from benches.loopback.rounds import Effort, interleave, summarize
+from benches.loopback.stage import Stage
 from benches.loopback.table import render
-from tests.e2e.gateway import wait_for_tools
-from tests.e2e.processes import Proxy, http_status, until
-from tests.e2e.wire_client import HANDSHAKE, META, STATELESS, WireClient
 
 RESULTS = Path(__file__).parents[1] / "results" / "loopback.json"
-DISTINCT_CALLS = 1024
-CASES = {"stateless": STATELESS, "handshake": HANDSHAKE}
-ARGUMENT = "what a model might ask for, in about a hundred characters, so that the call has a body worth the name"
+# For pull requests: what changes from commit to commit, in less than two minutes.
+QUICK_ROUNDS, QUICK_SECONDS, QUICK_SUBJECTS = 3, 1, ("nginx", OURS)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benches.loopback", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=int, default=2, help="of load for each proxy in each round")
-    parser.add_argument("--connections", type=int, default=32)
-    parser.add_argument("--octets", type=int, default=256, help="of text in the result")
-    parser.add_argument("--own-load", action="store_true", help="do not use wrk, even where it is installed")
-    parser.add_argument("--output", type=Path, default=RESULTS, help="the JSON file to write")
-    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
-    options = parser.parse_args()
-    if stage.NGINX is None:
-        print("skipped: nginx is not installed (Debian: apt-get install nginx-light wrk)")
-        return
-    report = run(options)
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(report, indent=1) + "\n")
-    print(render(report))
+    options = parse()
+    rows = {}
+    for scenario, cases in by_scenario(options.rows).items():
+        rows.update(run(scenario, cases, options))
+        # After every scenario: a run that is stopped has not been for nothing.
+        report = results.merge(results.read(options.output) if options.merge else None, rows)
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        options.output.write_text(json.dumps(report, indent=1) + "\n")
+    print(render(results.merge(None, rows)))
     print(f"written: {os.path.relpath(options.output)}")
 
 
-def run(options: argparse.Namespace) -> dict[str, Any]:
-    cpus = sorted(os.sched_getaffinity(0))
-    for_proxy, for_rest = ({cpus[0]}, set(cpus[1:])) if len(cpus) > 1 else (set(cpus), set(cpus))
-    cases = {}
-    for case in options.cases:
-        with tempfile.TemporaryDirectory(prefix="only1mcp-bench-") as name:
-            cases[case] = compare(case, options, Path(name), for_proxy, for_rest)
-    return {"cases": cases, **circumstances(options, len(cpus))}
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benches.loopback", description=__doc__)
+    parser.add_argument("--rows", nargs="+", choices=CASES, metavar="ROW", help=f"of {', '.join(CASES)}")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=int, default=2, help="of load for each proxy in each round")
+    parser.add_argument("--connections", type=int, default=32, help="but for the rows about latency")
+    parser.add_argument("--own-load", action="store_true", help="do not use wrk, even where it is installed")
+    parser.add_argument(
+        "--subjects", nargs="+", metavar="NAME", help="show only these of nginx, haproxy, floor, only1mcp"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="few rows and rounds, nginx and only1mcp only; asks for --output"
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        help=f"the JSON file to write; without it {RESULTS.name}, where rows that are not measured stay as they were",
+    )
+    options = parser.parse_args(arguments)
+    options.merge = options.output is None
+    if options.quick:
+        if options.merge:
+            parser.error("--quick measures too little for the results that are kept: give it an --output")
+        options.rounds, options.seconds = QUICK_ROUNDS, QUICK_SECONDS
+        options.subjects = options.subjects or list(QUICK_SUBJECTS)
+        options.rows = options.rows or [key for key, case in CASES.items() if case.quick]
+    options.rows = options.rows or list(CASES)
+    options.output = options.output or RESULTS
+    return options
 
 
-def compare(
-    case: str, options: argparse.Namespace, directory: Path, for_proxy: set[int], for_rest: set[int]
-) -> dict[str, Any]:
-    """Put the same load on both proxies in turn, both in front of one backend that speaks the era of the case."""
-    with ExitStack() as stack:
-        backend = stack.enter_context(stage.backend(directory, options.octets, case))
-        backend_url = backend.wait_for_line(r"^listening (\S+)$").group(1)
-        server = {"id": "bench", "name": "bench", "transport": "http", "url": backend_url}
-        limits = {"limits": {"max_connections": 10000, "max_in_flight": 2000}}
-        proxy = stack.enter_context(Proxy(directory / "only1mcp", [server], proxy=limits))
-        nginx, nginx_url = stage.nginx(directory, backend_url)
-        stack.enter_context(nginx)
-        until(lambda: http_status(nginx_url) == 405, 10, "nginx")
-        wait_for_tools(proxy, TOOL)
-        stage.pin(backend.pid, for_rest)
-        subjects = {"nginx": (nginx.pid, nginx_url), "only1mcp": (proxy.pid, proxy.url)}
-        calls = {}
-        for who, (pid, url) in subjects.items():
-            stage.pin(pid, for_proxy)
-            calls[who] = directory / f"{who}.calls"
-            calls[who].write_text(asyncio.run(prepare(url, CASES[case], options.octets)))
-        load = stage.load_with_wrk if uses_wrk(options) else stage.load_with_asyncio
-        samples: dict[str, list[dict[str, float]]] = {who: [] for who in subjects}
-        for number in range(-1, options.rounds):  # the first one warms up
-            for who in subjects if number % 2 else reversed(subjects):
-                pid, url = subjects[who]
-                before = stage.cpu_seconds(pid)
-                seconds = options.seconds if number >= 0 else 1
-                counted = load(url, calls[who], options.connections, seconds, for_rest)
-                used = stage.cpu_seconds(pid) - before
-                if counted["failed"]:
-                    raise SystemExit(f"{who}: {counted['failed']} of {counted['requests']} calls failed")
-                if number >= 0:
-                    samples[who].append(sample(counted, used))
-            print(f"{case}: round {number + 1} of {options.rounds}", file=sys.stderr)
-    medians = {who: median(taken) for who, taken in samples.items()}
-    found: dict[str, Any] = {who: {"median": medians[who], "rounds": taken} for who, taken in samples.items()}
-    found["cpu_ratio"] = round(medians["only1mcp"]["cpu_us"] / medians["nginx"]["cpu_us"], 3)
+def by_scenario(rows: list[str]) -> dict[str, list[Case]]:
+    found: dict[str, list[Case]] = {}
+    for key, case in CASES.items():
+        if key in rows:
+            found.setdefault(case.scenario, []).append(case)
     return found
 
 
-async def prepare(url: str, revision: str, octets: int) -> str:
-    """Check that the calls are answered right at `url`, and return them in the form that the load generator reads."""
-    params: dict[str, Any] = {"name": TOOL, "arguments": {"text": ARGUMENT}}
-    headers = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
-    headers["mcp-protocol-version"] = revision
-    client = WireClient(url, revision)
-    # Opened and left open: ending a session would end it for the load too.
-    await client.__aenter__()
-    if revision == STATELESS:
-        params["_meta"] = {f"{META}protocolVersion": revision, f"{META}clientCapabilities": {}}
-        headers |= {"mcp-method": "tools/call", "mcp-name": TOOL}
-    elif client.session is not None:
-        headers["mcp-session-id"] = client.session
-    calls = [{"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params} for id in range(1, DISTINCT_CALLS)]
-    for call in calls[:200]:
-        answer = await client.send(call, headers)
-        assert answer.status == 200, answer
-        assert answer.response["id"] == call["id"], answer
-        assert answer.response["result"]["content"] == [{"type": "text", "text": "x" * octets}], answer
-    await client.aclose()
-    lines = [f"{name}: {value}" for name, value in headers.items()]
-    bodies = [json.dumps(call, separators=(",", ":")) for call in calls]
-    return "\n".join([*lines, "", *bodies]) + "\n"
-
-
-def uses_wrk(options: argparse.Namespace) -> bool:
-    return stage.WRK is not None and not options.own_load
-
-
-def sample(counted: dict[str, Any], cpu_s: float) -> dict[str, float]:
-    return {
-        "requests": counted["requests"],
-        "requests_per_s": round(counted["requests"] / counted["seconds"], 1),
-        "cpu_us": round(cpu_s * 1e6 / counted["requests"], 3),
-        "p50_us": counted["p50_us"],
-        "p99_us": counted["p99_us"],
+def run(scenario: str, cases: list[Case], options: argparse.Namespace) -> dict[str, results.Row]:
+    """Run a scenario and return its rows."""
+    effort = Effort(options.rounds, options.seconds, cases[0].connections or options.connections, options.own_load)
+    # A bare name is a proxy; whatever else a row compares is ours in some state.
+    wanted = tuple(
+        dict.fromkeys(
+            name
+            for case in cases
+            for name in case.subjects
+            if options.subjects is None or name in options.subjects or name not in ("nginx", "haproxy", "floor")
+        )
+    )
+    absent: dict[str, str] = {}
+    if scenario == "memory":
+        subjects, absent = processes.measure_memory(wanted, options.rounds)
+    elif scenario == "start":
+        subjects = processes.measure_start(options.rounds)
+    else:
+        subjects, absent = put_load(scenario, [case.key for case in cases], wanted, effort)
+    taken = {
+        **results.circumstances(effort, scenarios.OCTETS, options.connections),
+        "connections": effort.connections,
     }
+    return {case.key: results.build_row(case, subjects, absent, taken) for case in cases}
 
 
-def median(rounds: list[dict[str, float]]) -> dict[str, float]:
-    return {key: statistics.median(taken[key] for taken in rounds) for key in rounds[0] if key != "requests"}
-
-
-def circumstances(options: argparse.Namespace, cpus: int) -> dict[str, Any]:
-    def version(*command: str) -> str:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
-        first = (done.stdout + done.stderr).strip().splitlines()[0]
-        found = re.search(r"\d+(\.\d+)+", first)
-        return f"{Path(command[0]).name} {found.group() if found else first}"
-
-    models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    return {
-        "command": " ".join(["python -m benches.loopback", *sys.argv[1:]]),
-        "date": dt.datetime.now(dt.UTC).date().isoformat(),
-        "settings": {key: getattr(options, key) for key in ("rounds", "seconds", "connections", "octets")},
-        "versions": {
-            "only1mcp": version(str(Path(sys.executable).with_name("only1mcp")), "--version"),
-            "python": platform.python_version(),
-            "nginx": version(str(stage.NGINX), "-v"),
-            "load": version(str(stage.WRK), "-v") if uses_wrk(options) else "benches/loopback/load.py",
-        },
-        "machine": {
-            "cpu": models[0].partition(":")[2].strip() if models else platform.machine(),
-            "cpus": cpus,
-            "kernel": platform.release(),
-        },
-    }
+def put_load(
+    scenario: str, rows: list[str], wanted: tuple[str, ...], effort: Effort
+) -> tuple[dict[str, Any], dict[str, str]]:
+    with tempfile.TemporaryDirectory(prefix="only1mcp-bench-") as name, Stage(Path(name), wanted) as stage:
+        if scenario == "refused":
+            subjects = scenarios.refused(stage, rows)
+        else:
+            subjects = scenarios.LOADS[scenario](stage)
+        print(f"{scenario}: {', '.join(subject.name for subject in subjects)}", file=sys.stderr)
+        samples = interleave(subjects, effort, stage.for_rest, scenario)
+        return {who: summarize(taken) for who, taken in samples.items()}, stage.absent
 
 
 if __name__ == "__main__":

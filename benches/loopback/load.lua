@@ -1,23 +1,30 @@
--- Sends the calls of a file (`-- FILE`) over and over: header lines, an empty line, then one body a line.
--- Prints one line of JSON at the end.
+-- Sends the requests of a file over and over and looks at the answers.
+-- `-- FILE STATUS EVERY FRAGMENT`: every answer must have STATUS, and of every EVERY-th the body must hold FRAGMENT;
+-- with EVERY 0 answers are only counted (wrk itself counts statuses above 399). Each request in the file is a line with
+-- its length followed by its bytes. Prints one line of JSON at the end.
 
-local bodies, headers = {}, {}
+local threads = {}
 local requests, turn = {}, 0
 
+function setup(thread)
+  threads[#threads + 1] = thread
+end
+
 function init(args)
-  local in_head = true
-  for line in io.lines(args[1]) do
-    if in_head and line == "" then
-      in_head = false
-    elseif in_head then
-      local name, value = line:match("^([^:]+): (.*)$")
-      headers[name] = value
-    else
-      bodies[#bodies + 1] = line
-    end
+  local file = assert(io.open(args[1], "rb"))
+  for length in file:lines() do
+    requests[#requests + 1] = file:read(tonumber(length))
   end
-  for i, body in ipairs(bodies) do
-    requests[i] = wrk.format("POST", nil, headers, body)
+  file:close()
+  local status, every, fragment = tonumber(args[2]), tonumber(args[3]), args[4]
+  answers, wrong = 0, 0
+  if every > 0 then
+    function response(code, headers, body)
+      answers = answers + 1
+      if code ~= status or (answers % every == 0 and not body:find(fragment, 1, true)) then
+        wrong = wrong + 1
+      end
+    end
   end
 end
 
@@ -28,9 +35,16 @@ end
 
 function done(summary, latency)
   local errors = summary.errors
+  local answers, wrong = 0, 0
+  for _, thread in ipairs(threads) do
+    answers = answers + thread:get("answers")
+    wrong = wrong + thread:get("wrong")
+  end
+  if answers == 0 then
+    wrong = errors.status
+  end
   print(string.format(
-    '{"requests": %d, "seconds": %.6f, "failed": %d, "p50_us": %d, "p99_us": %d}',
-    summary.requests, summary.duration / 1e6,
-    errors.connect + errors.read + errors.write + errors.status + errors.timeout,
-    latency:percentile(50), latency:percentile(99)))
+    '{"requests": %d, "seconds": %.6f, "failed": %d, "octets": %.0f, "p50_us": %d, "p99_us": %d, "p999_us": %d}',
+    summary.requests, summary.duration / 1e6, errors.connect + errors.read + errors.write + errors.timeout + wrong,
+    summary.bytes, latency:percentile(50), latency:percentile(99), latency:percentile(99.9)))
 end

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import signal
 import socket
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self, TypeVar
 from urllib.error import HTTPError, URLError
@@ -22,7 +24,7 @@ STOP_S = 15.0
 Found = TypeVar("Found")
 
 
-def until(condition: Callable[[], Found], timeout_s: float, what: str) -> Found:
+def until(condition: Callable[[], Found], timeout_s: float, what: str, *, every_s: float = 0.02) -> Found:
     """Return the first true value of `condition`, asked again and again; fail after `timeout_s`, naming `what`."""
     deadline = time.monotonic() + timeout_s
     while True:
@@ -31,13 +33,21 @@ def until(condition: Callable[[], Found], timeout_s: float, what: str) -> Found:
             return found
         if time.monotonic() > deadline:
             raise AssertionError(f"{what}: not within {timeout_s} s")
-        time.sleep(0.02)
+        time.sleep(every_s)
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+    """Return a port that nobody listens on, where possible one that no outgoing connection can take meanwhile."""
+    try:
+        first_ephemeral = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    except OSError:
+        first_ephemeral = 0
+    candidates = random.sample(range(10_000, first_ephemeral), 20) if first_ephemeral > 11_000 else []
+    for candidate in [*candidates, 0]:
+        with suppress(OSError), socket.create_server(("127.0.0.1", candidate)) as listener:
+            port: int = listener.getsockname()[1]
+            return port
+    raise AssertionError("no free port")
 
 
 class Process:
