@@ -41,13 +41,17 @@ def test_every_command_is_in_the_table_and_every_row_is_a_command() -> None:
 def test_the_options_it_names_exist() -> None:
     options = {
         command: CliRunner().invoke(main, [*command.split(), "--help"]).stdout
-        for command in ("start", "validate", "test", "list", "call", "status", "config show")
+        for command in ("start", "validate", "test", "list", "call", "benchmark", "status", "config show")
     }
     assert all("--json" in text for command, text in options.items() if command != "start")
     for flag in ("--config", "--host", "--port", "--demo"):
         assert flag in options["start"]
-    for command in ("list", "call", "status"):
+    for command in ("list", "call", "benchmark", "status"):
         assert all(flag in options[command] for flag in ("--url", "--token", "--insecure"))
+    _, _, section = README.partition("## Measure it")
+    flags = re.findall(r"(?<![\w-])--?[a-z][a-z0-9-]*", section.partition("\n## ")[0])
+    assert len(flags) > 8
+    assert [flag for flag in flags if flag not in options["benchmark"]] == []
 
 
 def test_links_lead_to_files() -> None:

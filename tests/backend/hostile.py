@@ -31,6 +31,7 @@ class Incoming:
         lines = head.decode("latin-1").split("\r\n")
         self.verb, self.target, _ = lines[0].split(" ", 2)
         self.headers = [(name.lower(), value.strip()) for name, _, value in (line.partition(":") for line in lines[1:])]
+        self.head = head
         self.body = body
         self.message: dict[str, Any] = json.loads(body) if body else {}
         self.reader = reader

@@ -33,6 +33,7 @@ COMMANDS = {
     "list": ("only1mcp.cli.ask", "list_command", "List the tools, resources or prompts of a running proxy."),
     "call": ("only1mcp.cli.ask", "call_command", "Call a tool through a running proxy."),
     "test": ("only1mcp.cli.test", "test_command", "Connect to each configured backend and time every step."),
+    "benchmark": ("only1mcp.cli.benchmark", "benchmark_command", "Load a proxy or another MCP server, and report."),
     "validate": ("only1mcp.cli.config", "validate", "Check a configuration and name everything wrong with it."),
     "config": ("only1mcp.cli.config", "config", "Write, show or describe a configuration."),
 }
