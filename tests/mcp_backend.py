@@ -77,6 +77,7 @@ class Backend:
     era: str = STATELESS
     tools: dict[str, Script] = field(default_factory=dict)
     schemas: dict[str, dict[str, Any]] = field(default_factory=dict)
+    annotations: dict[str, dict[str, Any]] = field(default_factory=dict)
     resources: list[dict[str, Any]] = field(default_factory=list)
     resource_templates: list[dict[str, Any]] = field(default_factory=list)
     prompts: list[dict[str, Any]] = field(default_factory=list)
@@ -229,7 +230,11 @@ class Backend:
     def _list(self, method: str) -> list[dict[str, Any]]:
         if method == "tools/list":
             schema = {"type": "object"}
-            return [{"name": name, "inputSchema": self.schemas.get(name, schema)} for name in self.tools]
+            return [
+                {"name": name, "inputSchema": self.schemas.get(name, schema)}
+                | ({"annotations": self.annotations[name]} if name in self.annotations else {})
+                for name in self.tools
+            ]
         if method == "prompts/list":
             return self.prompts
         return self.resources if method == "resources/list" else self.resource_templates
