@@ -324,6 +324,27 @@ async def test_several_changes_in_a_row_are_one_refresh() -> None:
 
 
 @virtual
+async def test_what_has_changed_is_told_at_once_and_its_list_read_later() -> None:
+    server = FakeServer(tools=[tool("a")])
+    stale: list[tuple[str | None, str | None]] = []
+    endpoint = Endpoint(stdio(), server, lambda _: None, lambda _, kind, uri: stale.append((kind, uri)))
+    endpoint.start()
+    await endpoint.settled()
+    server.transport.tell("notifications/resources/updated", {"uri": "test://a"})
+    assert stale == [("resources", "test://a")]
+    await asyncio.sleep(10)
+    assert server.count("tools/list") == 1  # no list is concerned
+    server.transport.tell(CHANGED)
+    assert stale[1:] == [("tools", None)]
+    await asyncio.sleep(10)
+    assert server.count("tools/list") == 2
+    endpoint.reread()
+    await asyncio.sleep(10)
+    assert (server.count("tools/list"), len(stale)) == (3, 2)
+    await endpoint.aclose()
+
+
+@virtual
 async def test_a_storm_of_changes_is_read_at_a_measured_pace() -> None:
     server = FakeServer(tools=[tool("a")])
     async with Watched(server) as watched:

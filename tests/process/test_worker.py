@@ -22,7 +22,7 @@ from tests.in_process import configured, proxied, running
 from tests.mcp_backend import Backend, Call, Outcome, echo, text
 from tests.mcp_caller import HANDSHAKE, Caller, stateless
 
-from only1mcp.config.schema import TLS, Metrics
+from only1mcp.config.schema import TLS, Cache, Metrics
 from only1mcp.errors import ConfigError, Only1MCPError
 from only1mcp.frontend.http_exchange import HttpExchange
 from only1mcp.process import worker as module
@@ -350,6 +350,48 @@ async def test_changed_list_refreshes_the_catalog_and_forgets_cached_reads(era: 
         before = len(reads)
         await caller.ask("resources/read", uri="test://one")
         assert len(reads) == before + 1
+
+
+async def test_what_a_backend_says_to_have_changed_is_read_again_and_nothing_else() -> None:
+    reads: dict[str, int] = {}
+
+    async def say(call: Call) -> Outcome:
+        await call.say(method=call.arguments["method"], params=call.arguments.get("params", {}))
+        return text("said")
+
+    async def read(call: Call) -> Outcome:
+        uri = call.params["uri"]
+        reads[uri] = reads.get(uri, 0) + 1
+        return {"contents": [], "ttlMs": 60_000, "cacheScope": "private"}
+
+    resources = [{"uri": f"test://{name}", "name": name} for name in "ab"]
+    backend = Backend(tools={"say": say}, resources=resources, scripts={"resources/read": read})
+    async with proxied(backend) as port, Caller(port) as caller:
+
+        async def times() -> list[int]:
+            for resource in resources:
+                await caller.ask("resources/read", uri=resource["uri"])
+            return [reads[resource["uri"]] for resource in resources]
+
+        assert await times() == [1, 1]
+        await caller.call("say", method="notifications/resources/updated", params={"uri": "test://a"})
+        assert await times() == [2, 1]
+        for kind in ("tools", "prompts"):
+            await caller.call("say", method=f"notifications/{kind}/list_changed")
+            assert await times() == [2, 1]
+        # At once, before the list itself has been read again, and also where it is still the same.
+        await caller.call("say", method="notifications/resources/list_changed")
+        assert await times() == [3, 2]
+
+
+async def test_a_list_without_notifications_is_current_again_soon_after_it_has_aged() -> None:
+    backend = Backend(tools={"echo": echo}, scripts={})
+    async with proxied(backend, cache=Cache(ttl_seconds=0.05)) as port, Caller(port) as caller:
+        assert await tools(caller) == ["echo"]
+        backend.tools["new"] = echo
+        async with asyncio.timeout(PROMPT_S):
+            while await tools(caller) != ["echo", "new"]:
+                pass
 
 
 # Stopping.
