@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -16,8 +15,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from only1mcp import __version__
-from only1mcp import metrics as module
-from only1mcp.metrics import Metrics, resident_bytes
+from only1mcp.metrics import Metrics
+from only1mcp.metrics_memory import Segment
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -137,9 +136,8 @@ def test_a_backend_that_comes_back_goes_on_counting() -> None:
     assert value(samples, "backend_requests_total", backend="a") == 2
 
 
-def test_the_number_of_backends_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_BACKENDS", 3)
-    metrics = Metrics()
+def test_the_number_of_backends_is_bounded() -> None:
+    metrics = Metrics(Segment(max_backends=3))
     for i in range(10):
         metrics.backend_up(f"b{i}", True)
         metrics.backend_answered(f"b{i}", 0.1)
@@ -149,6 +147,21 @@ def test_the_number_of_backends_is_bounded(monkeypatch: pytest.MonkeyPatch) -> N
     assert counts == {"b0": 1, "b1": 2, "b2": 1, "_other": 7}
     assert value(samples, "backend_up", backend="b2") == 1
     assert value(samples, "backend_up", backend="_other") is None
+
+
+@pytest.mark.parametrize("name", ["", "x" * 124, "é" * 62])
+def test_a_backend_without_a_usable_name_counts_among_the_others(name: str) -> None:
+    metrics = Metrics()
+    metrics.backend_up(name, True)
+    metrics.backend_answered(name, 0.1)
+    metrics.backend_removed(name)
+    samples = read(metrics)
+    assert value(samples, "backend_requests_total", backend="_other") == 1
+    metrics.backend_answered("_other", 0.1)
+    metrics.backend_failed("x" * 123, 0.1)
+    samples = read(metrics)
+    assert value(samples, "backend_requests_total", backend="_other") == 2
+    assert value(samples, "backend_requests_total", backend="x" * 123) == 1
 
 
 def test_single_values() -> None:
@@ -196,29 +209,6 @@ def test_says_what_is_running() -> None:
     assert labels["python"] == sys.version.split()[0]
 
 
-def test_memory_is_that_of_this_process() -> None:
-    before = resident_bytes()
-    assert before is not None
-    assert before > 5 << 20
-    block = bytearray(os.urandom(1) * (32 << 20))
-    after = resident_bytes()
-    assert after is not None
-    assert after - before > 24 << 20
-    del block
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows tells neither")
-def test_without_proc_memory_is_the_peak(tmp_path: Path) -> None:
-    now = resident_bytes()
-    garbled = tmp_path / "statm"
-    garbled.write_bytes(b"many pages\n")
-    for statm in (tmp_path / "absent", garbled):
-        peak = resident_bytes(statm)
-        assert peak is not None
-        assert now is not None
-        assert now - (1 << 20) <= peak < 100 * now
-
-
 def test_rendering_in_a_thread_bears_backends_that_come_meanwhile() -> None:
     metrics = Metrics()
     with ThreadPoolExecutor(1) as pool:
@@ -251,22 +241,6 @@ def test_any_accept_field_gets_an_answer(accept: str) -> None:
     content_type, body = Metrics().render(accept)
     assert "\n" not in content_type
     assert b"only1mcp_build_info" in body
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_forked_process_counts_into_the_same_memory() -> None:
-    code = (
-        "import os\n"
-        "from only1mcp.metrics import Metrics\n"
-        "metrics = Metrics()\n"
-        "child = os.fork()\n"
-        "if child == 0:\n"
-        "    metrics.cache_hit()\n"
-        "    os._exit(0)\n"
-        "os.waitpid(child, 0)\n"
-        "assert b'only1mcp_cache_hits_total 1.0' in metrics.render()[1]\n"
-    )
-    run_python(code)
 
 
 def test_the_library_is_loaded_only_to_render() -> None:

@@ -23,3 +23,21 @@ def test_observe(benchmark: Any, fast: Any) -> None:
     def thousand() -> None:
         for _ in range(1000):
             observe(10, BOUNDS_US, 700)
+
+
+def test_histogram(benchmark: Any, fast: Any) -> None:
+    observe = fast.Histogram(fast.Counters(100), 10, BOUNDS_US).observe
+
+    @benchmark
+    def thousand() -> None:
+        for _ in range(1000):
+            observe(0.0007)
+
+
+def test_histogram_and_slot(benchmark: Any, fast: Any) -> None:
+    count = fast.Histogram(fast.Counters(100), 10, BOUNDS_US).count
+
+    @benchmark
+    def thousand() -> None:
+        for _ in range(1000):
+            count(7, 0.0007)

@@ -12,6 +12,7 @@ from only1mcp._fast import counters_reference, lru_reference, reference, ring_re
 REFERENCE = SimpleNamespace(
     Counters=counters_reference.Counters,
     Envelope=reference.Envelope,
+    Histogram=counters_reference.Histogram,
     LRU=lru_reference.LRU,
     Ring=ring_reference.Ring,
     elements=reference.elements,
@@ -30,6 +31,7 @@ def compiled() -> Any:
     return SimpleNamespace(
         Counters=counters.Counters,
         Envelope=envelope.Envelope,
+        Histogram=counters.Histogram,
         LRU=lru.LRU,
         Ring=ring.Ring,
         elements=envelope.elements,

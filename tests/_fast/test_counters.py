@@ -125,6 +125,64 @@ def test_refused_buffers(fast: Any) -> None:
         fast.Counters(1, 7)
 
 
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        (0.0, [1, 0, 0, 0]),
+        (0.00001, [1, 0, 0, 10]),
+        (0.0000109, [1, 0, 0, 10]),
+        (0.000011, [0, 1, 0, 11]),
+        (0.0001, [0, 1, 0, 100]),
+        (1, [0, 0, 1, 1_000_000]),
+        (-1.0, [1, 0, 0, 0]),
+        (float("nan"), [1, 0, 0, 0]),
+        (float("-inf"), [1, 0, 0, 0]),
+        (float("inf"), [0, 0, 1, GREATEST]),
+        (1e300, [0, 0, 1, GREATEST]),
+        (9e12, [0, 0, 1, 9 * 10**18]),
+    ],
+)
+def test_histogram(fast: Any, seconds: float, expected: list[int]) -> None:
+    counters = fast.Counters(6)
+    histogram = fast.Histogram(counters, 1, (10, 100))
+    histogram.observe(seconds)
+    assert row(counters) == [0, *expected, 0]
+    histogram.count(5, seconds)
+    histogram.count(0, seconds)
+    assert row(counters)[:4] == [1, *(3 * n for n in expected[:3])]
+    assert counters.get(5) == 1
+
+
+def test_a_histogram_needs_room_and_bounds_of_64_bits(fast: Any) -> None:
+    counters = fast.Counters(40)
+    fast.Histogram(counters, 38, ())
+    fast.Histogram(counters, 8, tuple(range(30)))
+    for base in (-1, 38, 40, LEAST // 2, GREATEST // 2):
+        with pytest.raises(IndexError):
+            fast.Histogram(counters, base, (10,))
+    with pytest.raises(ValueError, match="30"):
+        fast.Histogram(counters, 0, tuple(range(31)))
+    for slot in (-1, 40):
+        histogram = fast.Histogram(counters, 0, (10,))
+        with pytest.raises(IndexError):
+            histogram.count(slot, 1.0)
+    assert row(counters) == [0] * 40
+    with pytest.raises((TypeError, AttributeError)):
+        fast.Histogram(None, 0, (10,))
+
+
+@given(st.lists(st.floats() | st.floats(0, 0.001), max_size=20))
+def test_histograms_of_both_twins_agree(both: Any, durations: list[float]) -> None:
+    rows = []
+    for fast in both:
+        counters = fast.Counters(5)
+        histogram = fast.Histogram(counters, 1, (10, 100))
+        for duration in durations:
+            histogram.count(0, duration)
+        rows.append(row(counters))
+    assert rows[0] == rows[1]
+
+
 int64 = st.integers(LEAST, GREATEST)
 
 

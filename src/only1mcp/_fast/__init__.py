@@ -9,7 +9,7 @@ from only1mcp._fast.json_walk import Span
 from only1mcp._fast.reference import ERROR, NOTIFICATION, REQUEST, RESULT
 
 if TYPE_CHECKING:
-    from only1mcp._fast.counters_reference import Counters
+    from only1mcp._fast.counters_reference import Counters, Histogram
     from only1mcp._fast.framing_reference import (
         read_chunks,
         read_request,
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 else:
     try:
         from only1mcp._fast.chunks import read_chunks
-        from only1mcp._fast.counters import Counters
+        from only1mcp._fast.counters import Counters, Histogram
         from only1mcp._fast.envelope import Envelope, elements, members, scan
         from only1mcp._fast.framing import read_request, read_response
         from only1mcp._fast.lru import LRU
@@ -36,7 +36,7 @@ else:
     except ImportError:
         import warnings
 
-        from only1mcp._fast.counters_reference import Counters
+        from only1mcp._fast.counters_reference import Counters, Histogram
         from only1mcp._fast.framing_reference import (
             read_chunks,
             read_request,
@@ -66,6 +66,7 @@ __all__ = [
     "Counters",
     "Envelope",
     "Headers",
+    "Histogram",
     "Index",
     "Ring",
     "Span",

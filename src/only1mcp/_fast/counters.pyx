@@ -1,11 +1,16 @@
-# benches/micro/bench_counters.py: add 13x, observe 25x.
+# benches/micro/bench_counters.py: add 14x, observe 39x, histogram 41x, histogram and slot 50x.
 """The compiled twin of `counters_reference.Counters`: one addition in memory, no lock, no object made."""
 
+cimport cython
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 from libc.string cimport memcpy
 
+cdef enum:
+    MAX_BOUNDS = 30
 
+
+@cython.final
 cdef class Counters:
     """See `counters_reference.Counters`."""
 
@@ -76,3 +81,46 @@ cdef class Counters:
         memcpy(&value, self.slots + index * 8, 8)
         value += <uint64_t>n
         memcpy(self.slots + index * 8, &value, 8)
+
+
+@cython.final
+cdef class Histogram:
+    """See `counters_reference.Histogram`."""
+
+    cdef Counters counters
+    cdef Py_ssize_t base
+    cdef Py_ssize_t bound_count
+    cdef int64_t bounds_us[MAX_BOUNDS]
+
+    def __init__(self, Counters counters not None, Py_ssize_t base, tuple bounds_us not None):
+        cdef Py_ssize_t i
+        if len(bounds_us) > MAX_BOUNDS:
+            raise ValueError(f"expected at most {MAX_BOUNDS} bounds, got {len(bounds_us)}")
+        counters.check(base)
+        counters.check(base + len(bounds_us) + 1)
+        for i in range(len(bounds_us)):
+            self.bounds_us[i] = bounds_us[i]
+        self.counters = counters
+        self.base = base
+        self.bound_count = len(bounds_us)
+
+    def observe(self, double duration_s):
+        """See `counters_reference.Histogram.observe`."""
+        self.add(duration_s)
+
+    def count(self, Py_ssize_t slot, double duration_s):
+        """See `counters_reference.Histogram.count`."""
+        self.counters.check(slot)
+        self.counters.plus(slot, 1)
+        self.add(duration_s)
+
+    cdef inline void add(self, double duration_s) noexcept:
+        cdef double duration_us = duration_s * 1e6
+        cdef int64_t value_us = 0
+        cdef Py_ssize_t i = 0
+        if duration_us > 0:
+            value_us = <int64_t>duration_us if duration_us < 9223372036854775808.0 else INT64_MAX
+        while i < self.bound_count and self.bounds_us[i] < value_us:
+            i += 1
+        self.counters.plus(self.base + i, 1)
+        self.counters.plus(self.base + self.bound_count + 1, value_us)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from mmap import mmap
+from typing import Final
+
+_MAX_BOUNDS: Final = 30
 
 
 class Counters:
@@ -52,6 +55,33 @@ class Counters:
     def _check(self, index: int) -> None:
         if not 0 <= index < len(self._slots):
             raise IndexError(f"slot {index} of {len(self._slots)}")
+
+
+class Histogram:
+    """A histogram in the slots of `counters` from `base` on, laid out as by `Counters.observe`; durations in seconds.
+
+    At most 30 bounds. What is below zero, or no number, counts as zero.
+    """
+
+    def __init__(self, counters: Counters, base: int, bounds_us: tuple[int, ...]) -> None:
+        if len(bounds_us) > _MAX_BOUNDS:
+            raise ValueError(f"expected at most {_MAX_BOUNDS} bounds, got {len(bounds_us)}")
+        for slot in (base, base + len(bounds_us) + 1):
+            counters.get(slot)
+        self._counters = counters
+        self._base = base
+        self._bounds_us = bounds_us
+
+    def observe(self, duration_s: float) -> None:
+        """Count one duration."""
+        duration_us = duration_s * 1e6
+        value_us = (int(duration_us) if duration_us < 2.0**63 else 2**63 - 1) if duration_us > 0 else 0
+        self._counters.observe(self._base, self._bounds_us, value_us)
+
+    def count(self, slot: int, duration_s: float) -> None:
+        """Add one to a slot of the same counters, and count a duration."""
+        self._counters.add(slot)
+        self.observe(duration_s)
 
 
 def _int64(value: int) -> int:
