@@ -347,6 +347,17 @@ def test_an_answer_on_its_way_does_not_survive_the_invalidation(cache: ResponseC
         assert lookup(cache, key(cache)) is None
 
 
+def test_keys_that_are_remembered_are_bounded(cache: ResponseCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_REMEMBERED", 10)
+    keys = [key(cache, original=str(number)) for number in range(100)]
+    assert [key(cache, original=str(number)) for number in range(100)] == keys
+    assert 0 < len(cache._keys) <= 10
+    before = dict(cache._keys)
+    long = b'{"a":"' + b"x" * module.MAX_REMEMBERED_BYTES + b'"}'
+    assert key(cache, params=long) == key(cache, params=long)
+    assert cache._keys == before
+
+
 def test_clear_forgets_all_and_counts_it(cache: ResponseCache) -> None:
     for number in range(5):
         assert store(cache, key(cache, original=f"test://{number}"), RESULT)

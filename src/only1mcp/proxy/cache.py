@@ -26,6 +26,9 @@ MAX_SHARE: Final = 16
 # Resources that a backend has told to be changed are remembered one by one up to this many, then forgotten together:
 # it may tell of any number that nobody has ever read.
 MAX_UPDATED: Final = 10_000
+# Keys are made anew for longer params, and when there are more requests than this.
+MAX_REMEMBERED: Final = 4096
+MAX_REMEMBERED_BYTES: Final = 2048
 
 # What a method's results are forgotten with when lists change.
 _KIND: Final = {"tools/call": "tools", "prompts/get": "prompts", "resources/read": "resources"}
@@ -110,6 +113,8 @@ class ResponseCache:
         self._generation = 0
         self._generations: dict[tuple[str, str], int] = {}
         self._updated: dict[tuple[str, int], int] = {}
+        # Keys made since the last of those changes, by request: most requests that are asked again are the same bytes.
+        self._keys: dict[tuple[object, ...], Key] = {}
 
     def __len__(self) -> int:
         return len(self._lru)
@@ -131,39 +136,17 @@ class ResponseCache:
 
         The order of the members of its params makes no difference, nor do progress token and trace context in `_meta`.
         """
-        principal, group, method, original, params, revision, ttl_ms, shared = asked
-        kind, named_by = _KIND[method], mcp.NAMED_BY[method]
-        alone = False
-        sender: list[tuple[bytes, bytes, bytes]] = []
-        try:
-            found = members(params, 0, len(params))
-            if not _RETRY.isdisjoint(found):
-                return None
-            meta = found.pop("_meta", None)
-            found.pop(named_by, None)
-            parts = [(b"", name.encode(), params[slice(*span)]) for name, span in found.items()]
-            for name, span in () if meta is None else members(params, *meta).items():
-                if name in _TOLD_BEFORE:
-                    alone = True
-                elif name in _SENDER:
-                    sender.append((b"_meta", name.encode(), params[slice(*span)]))
-                elif name not in _TRACING:
-                    parts.append((b"_meta", name.encode(), params[slice(*span)]))
-        except ProtocolError:
-            return None
-        generations = (
-            self._generation,
-            self._generations.get((group, kind), 0),
-            self._updated.get((group, _short(original)), 0) if kind == "resources" and self._updated else 0,
-        )
-        texts = [b"%d %d %d" % generations, group.encode(), method.encode(), original.encode(), revision.encode()]
-        texts += [text for part in sorted(parts) for text in part]
-        private = _digest([b"private", principal.id.encode(), principal.credential, *texts])
-        public = None
-        if shared and method in mcp.CACHEABLE:
-            said = [text for part in sorted(sender) for text in part]
-            public = _digest([b"public", b"%d" % len(said), *said, *texts])
-        return Key(private, public, alone, kind == "tools", ttl_ms)
+        principal = asked.principal
+        # Of a principal these two: principals that differ in their credentials alone are equal.
+        request = (principal.id, principal.credential, *asked[1:])
+        key = self._keys.get(request)
+        if key is None:
+            key = self._make_key(asked)
+            if key is not None and len(asked.params) <= MAX_REMEMBERED_BYTES:
+                if len(self._keys) >= MAX_REMEMBERED:
+                    self._keys.clear()
+                self._keys[request] = key
+        return key
 
     def lookup(self, key: Key, now_ms: int) -> Kept | None:
         """Return the result kept under `key`, its `ttlMs` lowered by its age; counts a hit or a miss."""
@@ -224,6 +207,7 @@ class ResponseCache:
 
         An answer that is still on its way is not kept for those who ask from now on.
         """
+        self._keys.clear()
         if uri is None:
             for each in KINDS if kind is None else (kind,):
                 self._generations[group, each] = self._generations.get((group, each), 0) + 1
@@ -236,7 +220,43 @@ class ResponseCache:
     def clear(self) -> int:
         """Forget everything; return how many entries there were."""
         self._generation += 1
+        self._keys.clear()
         return self._lru.clear()
+
+    def _make_key(self, asked: Asked) -> Key | None:
+        principal, group, method, original, params, revision, ttl_ms, shared = asked
+        kind, named_by = _KIND[method], mcp.NAMED_BY[method]
+        alone = False
+        sender: list[tuple[bytes, bytes, bytes]] = []
+        try:
+            found = members(params, 0, len(params))
+            if not _RETRY.isdisjoint(found):
+                return None
+            meta = found.pop("_meta", None)
+            found.pop(named_by, None)
+            parts = [(b"", name.encode(), params[slice(*span)]) for name, span in found.items()]
+            for name, span in () if meta is None else members(params, *meta).items():
+                if name in _TOLD_BEFORE:
+                    alone = True
+                elif name in _SENDER:
+                    sender.append((b"_meta", name.encode(), params[slice(*span)]))
+                elif name not in _TRACING:
+                    parts.append((b"_meta", name.encode(), params[slice(*span)]))
+        except ProtocolError:
+            return None
+        generations = (
+            self._generation,
+            self._generations.get((group, kind), 0),
+            self._updated.get((group, _short(original)), 0) if kind == "resources" and self._updated else 0,
+        )
+        texts = [b"%d %d %d" % generations, group.encode(), method.encode(), original.encode(), revision.encode()]
+        texts += [text for part in sorted(parts) for text in part]
+        private = _digest([b"private", principal.id.encode(), principal.credential, *texts])
+        public = None
+        if shared and method in mcp.CACHEABLE:
+            said = [text for part in sorted(sender) for text in part]
+            public = _digest([b"public", b"%d" % len(said), *said, *texts])
+        return Key(private, public, alone, kind == "tools", ttl_ms)
 
     def _forget_updated(self) -> None:
         """Begin to count anew; what counts from before stand for must then be forgotten, whosever it is."""
