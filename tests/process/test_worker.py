@@ -9,6 +9,7 @@ import re
 import socket
 import ssl
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from tests.in_process import configured, proxied, running
 from tests.mcp_backend import Backend, Call, Outcome, echo, text
 from tests.mcp_caller import HANDSHAKE, Caller, stateless
 
+from only1mcp.backend import endpoint as endpoint_module
 from only1mcp.config.schema import TLS, Cache, Metrics
 from only1mcp.errors import ConfigError, Only1MCPError
 from only1mcp.frontend.http_exchange import HttpExchange
@@ -392,6 +394,25 @@ async def test_a_list_without_notifications_is_current_again_soon_after_it_has_a
         async with asyncio.timeout(PROMPT_S):
             while await tools(caller) != ["echo", "new"]:
                 pass
+
+
+async def test_the_lists_of_a_lost_backend_stay_for_a_while_and_leave_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoint_module, "GRACE_S", 0.2)
+    steady, lost = Backend(tools={"echo": echo}), Backend(tools={"gone": echo})
+    async with steady, AsyncExitStack() as life:
+        await life.enter_async_context(lost)
+        async with running(configured(steady, lost)) as worker, Caller(port_of(worker)) as caller:
+            catalogs = [worker.pipeline.snapshot.catalog]
+            await life.aclose()
+            assert (await caller.call("gone")).status >= 500
+            assert await tools(caller) == ["echo", "gone"]
+            async with asyncio.timeout(PROMPT_S):
+                while await tools(caller) != ["echo"]:
+                    catalogs.append(worker.pipeline.snapshot.catalog)
+            catalogs.append(worker.pipeline.snapshot.catalog)
+            # One change, and none before it.
+            assert len(set(map(id, catalogs))) == 2
+            assert (await caller.call("echo", text="x")).text == "x"
 
 
 # Stopping.
