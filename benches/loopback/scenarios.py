@@ -24,6 +24,11 @@ RENAMED = "renamed_work"
 UNREFUSING = {"requests_per_minute": 1_000_000, "burst": 1_000_000}
 REFUSING = {"requests_per_minute": 1, "burst": 1}
 TOKEN_LIFE_S = 24 * 3600
+# Of what was tried, the sizes with which nginx spends the least on a megabyte.
+LARGE_BUFFERS = (
+    "proxy_buffers 8 256k; proxy_buffer_size 256k; proxy_busy_buffers_size 512k; proxy_max_temp_file_size 0;"
+)
+UNBUFFERED = "proxy_buffering off;"
 INVALID_JSON, RATE_LIMITED, NOT_AUTHENTICATED, NOT_ALLOWED = -32700, -31003, -31004, -31005
 
 
@@ -71,7 +76,7 @@ def stdio(stage: Stage) -> list[Subject]:
 def large(stage: Stage) -> list[Subject]:
     """A result of a megabyte."""
     (url,) = stage.backend("stateless", octets=LARGE_OCTETS)
-    others = stage.others(url)
+    others = stage.others(url, nginx=LARGE_BUFFERS)
     plan = plan_calls("stateless", tool_names(0, 1), LARGE_OCTETS)
     return _same_bytes(_in_front(stage, others, stage.ours([http_server(url)]), plan), 0.01)
 
@@ -79,7 +84,7 @@ def large(stage: Stage) -> list[Subject]:
 def events(stage: Stage) -> list[Subject]:
     """A stream of progress that ends in a result, every event sent by itself; nginx does not hold events back."""
     (url,) = stage.backend("stateless", octets=OCTETS, events=EVENTS)
-    others = stage.others(url, buffering=False)
+    others = stage.others(url, nginx=UNBUFFERED)
     plan = plan_calls("stateless", tool_names(0, 1), OCTETS, events=EVENTS)
     # Events may be given names on the way.
     return _same_bytes(_in_front(stage, others, stage.ours([http_server(url)]), plan), 0.1)

@@ -49,12 +49,7 @@ http {{
       proxy_pass http://backend;
       proxy_http_version 1.1;
       proxy_set_header Connection "";
-      # Sizes for the row of large results; no other is the slower for them.
-      proxy_buffering {buffering};
-      proxy_buffers 8 256k;
-      proxy_buffer_size 256k;
-      proxy_busy_buffers_size 512k;
-      proxy_max_temp_file_size 0;
+      {tuning}
     }}
   }}
 }}
@@ -109,14 +104,17 @@ class Stage:
         return [line.split()[1] for line in process.output.splitlines() if line.startswith("listening ")]
 
     def others(
-        self, backend_url: str, *, buffering: bool = True, connections: int = CONNECTIONS
+        self, backend_url: str, *, nginx: str = "", connections: int = CONNECTIONS
     ) -> dict[str, tuple[int, str]]:
-        """Start those proxies that are wanted, but for ours, in front of a backend: name to pid and URL."""
+        """Start those proxies that are wanted, but for ours, in front of a backend: name to pid and URL.
+
+        `nginx` are directives that an operator would add for this traffic.
+        """
         values = {"backend": urlsplit(backend_url).netloc, "connections": connections}
         found = {}
         if self._has("nginx", NGINX):
             user = "user root;" if os.geteuid() == 0 else ""
-            found["nginx"] = self._nginx(**values, user=user, buffering="on" if buffering else "off")
+            found["nginx"] = self._nginx(**values, user=user, tuning=nginx)
         if self._has("haproxy", HAPROXY):
             found["haproxy"] = self._haproxy(**values)
         if "floor" in self.wanted:
