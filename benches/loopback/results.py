@@ -44,16 +44,14 @@ def build_row(case: Case, subjects: dict[str, Any], absent: dict[str, str], take
     if missing:
         row["why"] = ", ".join(f"{name} is {absent.get(name, 'not measured')}" for name in missing)
     else:
-        medians = {name: each["median"] for name, each in found.items()}
-        measured = _compare(case, medians)
-        rounds = zip(*(found[name]["rounds"] for name in _needed(case)), strict=True)
-        by_round = [_compare(case, dict(zip(_needed(case), each, strict=True))) for each in rounds]
-        values = [value for value in by_round if value is not None]
-        if values and case.kind != "added":
-            # Of rounds, since the weather changes between them; differences are too small for that.
-            measured = round(statistics.median(values), 3)
+        needed = _needed(case)
+        rounds = zip(*(found[name]["rounds"] for name in needed), strict=True)
+        compared = [_compare(case, dict(zip(needed, each, strict=True))) for each in rounds]
+        values = [value for value in compared if value is not None]
+        # Of the rounds, not of the medians: the weather is the same within a round, not from one to the next.
+        measured = round(statistics.median(values), 3) if 2 * len(values) > len(compared) else None
         row["measured"] = measured
-        row["spread"] = quartiles(values) if values else None
+        row["spread"] = None if measured is None else quartiles(values)
         if measured is None:
             row["why"] = f"{case.against} added nothing that could be measured"
         elif case.goal is not None:

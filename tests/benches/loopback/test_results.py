@@ -33,7 +33,7 @@ def test_a_throughput_must_be_at_least_its_goal(ours: float, is_met: bool, off_p
 def test_added_latency_is_what_is_more_than_without_a_proxy() -> None:
     values = {"direct": (50, 60), "nginx": (150, 140), "only1mcp": (170, 300)}
     found = row("latency-1", {name: subject(*each, metric="p99_us") for name, each in values.items()})
-    assert found["measured"] == 2.0  # (235 - 55) / (145 - 55)
+    assert found["measured"] == 2.1  # of (170 - 50) / (150 - 50) and (300 - 60) / (140 - 60)
     assert found["is_met"] is False
 
 
@@ -42,6 +42,12 @@ def test_an_addition_that_cannot_be_measured_is_no_number() -> None:
     found = row("latency-1", {name: subject(value, metric="p99_us") for name, value in values.items()})
     assert found["measured"] is None
     assert found["why"] == "nginx added nothing that could be measured"
+
+
+def test_rounds_that_add_nothing_are_left_out_while_they_are_few() -> None:
+    values = {"direct": (50, 50, 50), "nginx": (60, 50, 70), "only1mcp": (70, 50, 70)}
+    found = row("latency-1", {name: subject(*each, metric="p99_us") for name, each in values.items()})
+    assert (found["measured"], found["spread"]) == (1.5, [1.25, 1.75])
 
 
 def test_a_value_is_held_to_its_goal_by_itself() -> None:

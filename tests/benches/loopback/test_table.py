@@ -47,6 +47,12 @@ def test_latencies_come_with_the_word_of_warning() -> None:
     assert "closed loop" in text
 
 
+def test_throughput_comes_with_the_cpu_time_it_took() -> None:
+    subjects = {"nginx": subject(500, metric="answers_per_s"), "only1mcp": subject(450, metric="answers_per_s")}
+    (line,) = lines_with(render(report(large=row("large", subjects))), "1 MB")
+    assert line.endswith("| 500/s (1.0 ms) | 450/s (1.0 ms) | 0.90 (0.90–0.90) | ≥ 0.8 | met |")
+
+
 def test_refusals_and_processes_have_tables_of_their_own() -> None:
     text = render(
         report(
@@ -62,7 +68,7 @@ def test_refusals_and_processes_have_tables_of_their_own() -> None:
 
 def test_a_row_with_fewer_connections_than_its_title_says_how_many() -> None:
     found = subject(70.0, metric="most_mb")
-    found["median"]["connections"] = 9000
+    found["median"]["connections"] = 9000.0
     (line,) = lines_with(render(report(memory_10000=row("memory-10000", {"only1mcp": found}))), "10,000 idle")
     assert "| 70.0 MB (with 9,000) |" in line
 
