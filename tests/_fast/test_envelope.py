@@ -281,6 +281,46 @@ def test_reads_json_as_orjson_does(fast: Any, value: bytes) -> None:
     assert (code(fast.scan, as_key) == -32700) == (not is_json(as_key))
 
 
+HALF_A_PAIR = "a string in the message has half a surrogate pair"
+BEYOND_A_DOUBLE = "a number in the message is too large for a double"
+NOT_JSON = "the message is not valid JSON"
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (b'"\\ud800"', HALF_A_PAIR),
+        (b'"x\\udfffx"', HALF_A_PAIR),
+        (b'"\\uD83D\\uD83D\\uDE00"', HALF_A_PAIR),
+        (b'{"\\udc00":1}', HALF_A_PAIR),
+        (b'[["\\ud800\\n"]]', HALF_A_PAIR),
+        (b'"\\ud800', HALF_A_PAIR),
+        (b'"\\ud80', NOT_JSON),
+        (b'"a" "\\ud800"', NOT_JSON),
+        (b'{"a" "\\ud800":1}', NOT_JSON),
+        (b"9" * 309, BEYOND_A_DOUBLE),
+        (b"-1e309", BEYOND_A_DOUBLE),
+        (b'[{"a":[1e99999]}]', BEYOND_A_DOUBLE),
+        (b"9" * 309 + b".", NOT_JSON),
+        (b"9" * 309 + b"e", NOT_JSON),
+        (b"1e309.5", BEYOND_A_DOUBLE),
+        (b"0" + b"9" * 309, NOT_JSON),
+    ],
+)
+def test_says_why_json_by_the_grammar_is_refused(fast: Any, value: bytes, reason: str) -> None:
+    for data in (
+        b'{"jsonrpc":"2.0","method":"m","id":' + value + b"}",
+        b'{"jsonrpc":"2.0","id":1,"method":"m","params":{"name":' + value + b"}}",
+        b'{"jsonrpc":"2.0","id":1,"method":"m","params":{"x":' + value + b"}}",
+        b'{"jsonrpc":"2.0","id":1,"result":[' + value + b"]}",
+        value,
+    ):
+        assert outcome(fast.scan, data)[:4] == ("refused", -32700, None, reason)
+    for function, text in ((fast.members, b'{"a":' + value + b"}"), (fast.elements, b"[" + value + b"]")):
+        with pytest.raises(ProtocolError, match=reason):
+            function(text, 0, len(text))
+
+
 MESSAGE = (
     b'{"jsonrpc":"2.0","id":"\\u00e9-1","method":"tools/call","params":{"_meta":{"a/b":[1,-2.5e3,true,false,null,{}]},'
     b'"name":"caf\xc3\xa9 \xf0\x9f\x98\x80 \\ud83d\\ude00",'

@@ -8,7 +8,8 @@ from libc.stdint cimport uint8_t
 from libc.string cimport memchr, memcmp, memcpy
 
 from only1mcp._fast.json_walk cimport (
-    BROKEN, MAX_DEPTH, TOO_DEEP, hex4, is_digit, is_utf8, next_item, open_container, skip_key, skip_space, skip_value
+    BROKEN, LONE_SURROGATE, MAX_DEPTH, TOO_DEEP, TOO_LARGE, hex4, is_digit, is_utf8, next_item, open_container, skip_key,
+    skip_space, skip_value
 )
 
 import orjson
@@ -128,8 +129,10 @@ def scan(bytes data not None, Py_ssize_t max_depth=64):
         i = skip_value(p, i, n, 0, limit)
     if i == TOO_DEEP:
         raise ProtocolError(f"the message is nested deeper than {limit} levels", id=readable_id(p, &top))
-    if i == BROKEN or skip_space(p, i, n) != n:
-        raise broken()
+    if i < 0:
+        raise broken(i)
+    if skip_space(p, i, n) != n:
+        raise broken(BROKEN)
     if opener == c"[":
         raise ProtocolError("batches are not supported: send one message at a time")
     if opener != c"{":
@@ -152,22 +155,22 @@ def members(bytes data not None, Py_ssize_t start, Py_ssize_t end):
     while more:
         key_start = i
         i = skip_key(p, i, end, &key_end)
-        if i == BROKEN:
-            raise broken()
+        if i < 0:
+            raise broken(i)
         value_start = i
         i = skip_value(p, i, end, 1, MAX_DEPTH)
         if i < 0:
-            raise broken()
+            raise broken(i)
         key = decode(p, key_start, key_end)
         size = len(spans)
         spans[key] = (value_start, i)
         if len(spans) == size:
             raise ProtocolError("an object has the same key twice")
         i = next_item(p, i, end, c"}", &more)
-        if i == BROKEN:
-            raise broken()
+        if i < 0:
+            raise broken(i)
     if skip_space(p, i, end) != end:
-        raise broken()
+        raise broken(BROKEN)
     return spans
 
 
@@ -186,17 +189,21 @@ def elements(bytes data not None, Py_ssize_t start, Py_ssize_t end):
         value_start = i
         i = skip_value(p, i, end, 1, MAX_DEPTH)
         if i < 0:
-            raise broken()
+            raise broken(i)
         spans.append((value_start, i))
         i = next_item(p, i, end, c"]", &more)
-        if i == BROKEN:
-            raise broken()
+        if i < 0:
+            raise broken(i)
     if skip_space(p, i, end) != end:
-        raise broken()
+        raise broken(BROKEN)
     return spans
 
 
-cdef object broken():
+cdef object broken(Py_ssize_t verdict):
+    if verdict == LONE_SURROGATE:
+        return ProtocolError("a string in the message has half a surrogate pair", code=PARSE_ERROR)
+    if verdict == TOO_LARGE:
+        return ProtocolError("a number in the message is too large for a double", code=PARSE_ERROR)
     return ProtocolError("the message is not valid JSON", code=PARSE_ERROR)
 
 
@@ -329,8 +336,8 @@ cdef Py_ssize_t find_members(
     while more:
         key_start = i
         i = skip_key(p, i, n, &key_end)
-        if i == BROKEN:
-            return BROKEN
+        if i < 0:
+            return i
         place = find_name(p, key_start + 1, key_end - 1, inner == NULL, &exact)
         start = i
         if place == PARAMS and exact and found.pieces[PARAMS].start < 0 and i < n and p[i] == c"{":
@@ -349,8 +356,8 @@ cdef Py_ssize_t find_members(
             if found.ambiguous < 0:
                 found.ambiguous = place
         i = next_item(p, i, n, c"}", &more)
-        if i == BROKEN:
-            return BROKEN
+        if i < 0:
+            return i
     return i
 
 

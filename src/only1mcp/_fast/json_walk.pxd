@@ -1,6 +1,6 @@
 """Walks over JSON (RFC 8259) in memory without decoding it: what `envelope.pyx` is made of.
 
-Nothing here recurses, and no function reads at or beyond `n`. A position below zero is a verdict: BROKEN or TOO_DEEP.
+Nothing here recurses, and no function reads at or beyond `n`. A position below zero is a verdict.
 What is accepted is what orjson accepts; the grammar is easier to read in the plain-Python twin, json_walk.py.
 """
 
@@ -10,6 +10,9 @@ from libc.string cimport memcmp, memcpy
 cdef enum:
     BROKEN = -1
     TOO_DEEP = -2
+    # JSON by its grammar, but no value that orjson or we could pass on: they have reasons of their own.
+    LONE_SURROGATE = -3
+    TOO_LARGE = -4
     MAX_DEPTH = 1024
     LEAST_INFINITE_DIGITS = 309
 
@@ -131,7 +134,7 @@ cdef inline Py_ssize_t skip_number(const uint8_t* p, Py_ssize_t i, Py_ssize_t n)
         return i
     if negative:
         exponent = -exponent
-    return BROKEN if is_infinite(p, whole, point, fraction_end, exponent) else i
+    return TOO_LARGE if is_infinite(p, whole, point, fraction_end, exponent) else i
 
 
 cdef inline Py_ssize_t skip_string(const uint8_t* p, Py_ssize_t i, Py_ssize_t n) noexcept nogil:
@@ -167,14 +170,16 @@ cdef inline Py_ssize_t skip_string(const uint8_t* p, Py_ssize_t i, Py_ssize_t n)
         if byte == c"u":
             unit = hex4(p, i, n)
             i += 4
-            if unit < 0 or 0xDC00 <= unit <= 0xDFFF:
+            if unit < 0:
                 return BROKEN
+            if 0xDC00 <= unit <= 0xDFFF:
+                return LONE_SURROGATE
             if 0xD800 <= unit <= 0xDBFF:
                 if n - i < 6 or p[i] != c"\\" or p[i + 1] != c"u":
-                    return BROKEN
+                    return LONE_SURROGATE
                 unit = hex4(p, i + 2, n)
                 if unit < 0xDC00 or unit > 0xDFFF:
-                    return BROKEN
+                    return LONE_SURROGATE
                 i += 6
         elif (
             byte != c'"' and byte != c"\\" and byte != c"/" and byte != c"b"
@@ -188,8 +193,8 @@ cdef inline Py_ssize_t skip_key(const uint8_t* p, Py_ssize_t i, Py_ssize_t n, Py
     if i >= n or p[i] != c'"':
         return BROKEN
     i = skip_string(p, i, n)
-    if i == BROKEN:
-        return BROKEN
+    if i < 0:
+        return i
     key_end[0] = i
     i = skip_space(p, i, n)
     if i >= n or p[i] != c":":
@@ -244,8 +249,8 @@ cdef inline Py_ssize_t skip_value(
                 open_count += 1
                 if byte == c"}":
                     i = skip_key(p, i, n, &key_end)
-                    if i == BROKEN:
-                        return BROKEN
+                    if i < 0:
+                        return i
                 continue
         elif byte == c"-" or is_digit(byte):
             i = skip_number(p, i, n)
@@ -257,20 +262,20 @@ cdef inline Py_ssize_t skip_value(
             i = skip_literal(p, i, n, b"null", 4)
         else:
             return BROKEN
-        if i == BROKEN:
-            return BROKEN
+        if i < 0:
+            return i
         more = False
         while open_count and not more:
             byte = closers[open_count - 1]
             i = next_item(p, i, n, byte, &more)
-            if i == BROKEN:
-                return BROKEN
+            if i < 0:
+                return i
             if not more:
                 open_count -= 1
             elif byte == c"}":
                 i = skip_key(p, i, n, &key_end)
-                if i == BROKEN:
-                    return BROKEN
+                if i < 0:
+                    return i
         if not more:
             return i
 

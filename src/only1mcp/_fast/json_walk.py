@@ -19,13 +19,14 @@ class TooDeep(Exception):
 
 
 _SPACE: Final = re.compile(rb"[ \t\n\r]*+")
-_STRING_PATTERN: Final = (
+_STRING_START: Final = (
     rb'"(?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u(?:[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}'
-    rb'|(?![dD][89a-fA-F])[0-9a-fA-F]{4})))*+"'
+    rb"|(?![dD][89a-fA-F])[0-9a-fA-F]{4})))*+"
 )
-_NUMBER_PATTERN: Final = rb"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?(?![0-9.eE])"
-_STRING: Final = re.compile(_STRING_PATTERN)
-_SCALAR: Final = re.compile(_STRING_PATTERN + rb"|(" + _NUMBER_PATTERN + rb")|true|false|null")
+_NUMBER_PATTERN: Final = rb"-?(?:0|[1-9][0-9]*+)(?![0-9])(?:\.[0-9]++|(?!\.))(?:[eE][+-]?[0-9]++|(?![eE]))"
+_STRING: Final = re.compile(_STRING_START + b'"')
+_SCALAR: Final = re.compile(_STRING_START + rb'"|(' + _NUMBER_PATTERN + rb")|true|false|null")
+_LONE_SURROGATE: Final = re.compile(_STRING_START + rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 _CLOSER: Final = {b"[": b"]", b"{": b"}"}
 
 
@@ -125,7 +126,7 @@ class Walker:
     def _key(self) -> bytes:
         match = _STRING.match(self.data, self.position)
         if match is None:
-            raise self.broken()
+            raise self._unreadable()
         self.position = match.end()
         self.space()
         if self.peek() != b":":
@@ -137,7 +138,12 @@ class Walker:
     def _scalar(self) -> None:
         match = _SCALAR.match(self.data, self.position)
         if match is None:
-            raise self.broken()
+            raise self._unreadable()
         if match[1] is not None and float(match[1]) in (float("inf"), float("-inf")):
-            raise self.broken()
+            raise ProtocolError("a number in the message is too large for a double", code=PARSE_ERROR)
         self.position = match.end()
+
+    def _unreadable(self) -> ProtocolError:
+        if _LONE_SURROGATE.match(self.data, self.position):
+            return ProtocolError("a string in the message has half a surrogate pair", code=PARSE_ERROR)
+        return self.broken()
