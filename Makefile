@@ -6,7 +6,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-PYX := $(wildcard src/only1mcp/_fast/*.pyx src/only1mcp/_fast/*.pxd)
+PXD := $(wildcard src/only1mcp/*/*.pxd)
+PYX := $(wildcard src/only1mcp/_fast/*.pyx) $(PXD) $(wildcard $(PXD:.pxd=.py))
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 # make run ARGS="--port 8081"
@@ -42,7 +43,7 @@ $(DEV): $(BUILT)
 	$(PIP) install -r $(VENV)/dev-requires.txt
 	@touch $@
 
-build: $(BUILT) ## Build into .venv (after editing a .pyx: make build)
+build: $(BUILT) ## Build into .venv (again after editing what is compiled)
 
 run: $(BUILT) ## Start the proxy with two demo backends
 	@exec $(BIN)/only1mcp start --demo $(ARGS)
@@ -93,4 +94,4 @@ sdist-check: $(DEV) ## Install the source distribution with, without and with a 
 
 clean: ## Remove everything that was built
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks .coverage
-	rm -rf src/*.egg-info src/only1mcp/_fast/*.so src/only1mcp/_fast/*.c
+	rm -rf src/*.egg-info src/only1mcp/*/*.so src/only1mcp/_fast/*.c

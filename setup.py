@@ -1,4 +1,4 @@
-"""Builds the compiled parts of `only1mcp._fast`; everything else about the package is in pyproject.toml.
+"""Builds the compiled parts of the package; everything else about it is in pyproject.toml.
 
 ONLY1MCP_EXTENSIONS=require   a failed compilation fails the installation
 ONLY1MCP_EXTENSIONS=skip      plain Python only
@@ -11,12 +11,16 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 SOURCES = ("chunks", "counters", "envelope", "framing", "lru", "ring", "sending")
+# Ordinary modules that every call passes through: the .py is the source, and what runs without a compiler; the .pxd
+# beside it gives its attributes C types.
+HOT = sorted(str(path.with_suffix(".py")) for path in Path("src/only1mcp").glob("[!_]*/*.pxd"))
 MODE = os.environ.get("ONLY1MCP_EXTENSIONS", "")
 DEBUG = os.environ.get("ONLY1MCP_DEBUG", "") not in ("", "0")
 SANITIZE = os.environ.get("ONLY1MCP_SANITIZE", "") if DEBUG else ""
@@ -59,21 +63,23 @@ def extensions() -> list[Extension]:
             raise
         print("only1mcp: Cython is not installed, building without the compiled parts", file=sys.stderr)
         return []
-    modules = [Extension(f"only1mcp._fast.{name}", [f"src/only1mcp/_fast/{name}.pyx"]) for name in SOURCES]
-    checked: list[Extension] = cythonize(
-        modules,
-        build_dir="build/cython-debug" if DEBUG else "build/cython",
-        compiler_directives={
-            "language_level": 3,
-            "boundscheck": DEBUG,
-            "wraparound": False,
-            "cdivision": True,
-            "initializedcheck": DEBUG,
-        },
-    )
+    unchecked = {"boundscheck": DEBUG, "wraparound": False, "cdivision": True, "initializedcheck": DEBUG}
+    checked = compiled([f"src/only1mcp/_fast/{name}.pyx" for name in SOURCES], unchecked, cythonize)
+    # Annotations speak of Python's types; what is to be a C type stands in the .pxd.
+    checked += compiled(HOT, {"annotation_typing": False}, cythonize)
     for extension in checked:
         extension.optional = MODE != "require"
     return checked
+
+
+def compiled(paths: list[str], directives: dict[str, bool], cythonize: Any) -> list[Extension]:
+    modules = [Extension(".".join(Path(path).with_suffix("").parts[1:]), [path]) for path in paths]
+    made: list[Extension] = cythonize(
+        modules,
+        build_dir="build/cython-debug" if DEBUG else "build/cython",
+        compiler_directives={"language_level": 3, **directives},
+    )
+    return made
 
 
 setup(ext_modules=extensions(), cmdclass={"build_ext": BuildExtensions})

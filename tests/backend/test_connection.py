@@ -13,7 +13,7 @@ import pytest
 from only1mcp.backend import connection as module
 from only1mcp.backend.connection import READ_HIGH_WATER_BYTES, HttpConnection, connect
 from only1mcp.errors import BackendAnswerError, BackendUnavailable
-from only1mcp.wire.http1 import END, Headers, ResponseHead
+from only1mcp.wire.http1_events import END, Headers, ResponseHead
 
 HOST: Headers = [(b"host", b"h")]
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
@@ -86,7 +86,7 @@ async def test_one_exchange_after_another(listener: socket.socket) -> None:
         assert await rest(connection) == b"ok"
         assert connection.finish()
         assert repr(connection) == f"<HttpConnection idle exchanges={number}>"
-        assert connection.usable
+        assert connection.usable()
     await end(connection, peer)
 
 
@@ -97,16 +97,16 @@ async def test_an_end_is_known_before_the_event_loop_reports_it(
     if not has_poll:  # Windows
         monkeypatch.delattr(select, "poll", raising=False)
     connection, peer = await open_to(listener)
-    assert connection.usable
+    assert connection.usable()
     peer.close()
-    assert not connection.usable
+    assert not connection.usable()
     await connection.closed
 
 
 async def test_unasked_bytes_are_known_before_the_event_loop_reports_them(listener: socket.socket) -> None:
     connection, peer = await open_to(listener)
     peer.send(b"H")
-    assert not connection.usable
+    assert not connection.usable()
     await end(connection, peer)
 
 

@@ -11,7 +11,7 @@ from tests.backend.hostile import HostileServer, Incoming, answer_well, response
 from only1mcp.backend.connection import HttpConnection, connect
 from only1mcp.backend.pool import Pool
 from only1mcp.errors import BackendAnswerError, BackendUnavailable
-from only1mcp.wire.http1 import END
+from only1mcp.wire.http1_events import END
 
 PING = b'{"jsonrpc":"2.0","id":1,"method":"ping"}'
 
@@ -213,7 +213,7 @@ async def test_an_end_that_is_not_reported_yet_is_noticed(server: HostileServer)
     server.received[0].reset()
     # The event loop has had no chance to read the end; only the socket knows of it.
     for _ in range(1000):
-        if not connection.usable:
+        if not connection.usable():
             break
         await asyncio.sleep(0)
     assert await pool.acquire() is not connection

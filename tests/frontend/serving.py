@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from only1mcp.errors import RateLimited
-from only1mcp.frontend.connection import HttpExchange
+from only1mcp.frontend.http_exchange import HttpExchange
 from only1mcp.frontend.listener import Limits, Listener, Timeouts
 
 LIMITS = Limits(max_header_bytes=8 * 1024, max_body_bytes=1024 * 1024, max_connections=100)

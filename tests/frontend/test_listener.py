@@ -18,7 +18,8 @@ from tests.frontend.serving import LIMITS, TIMEOUTS, App, Client, request, servi
 
 from only1mcp.errors import Only1MCPError
 from only1mcp.frontend import listener as listener_module
-from only1mcp.frontend.connection import Connection, HttpExchange
+from only1mcp.frontend.connection import Connection
+from only1mcp.frontend.http_exchange import HttpExchange
 from only1mcp.frontend.listener import Limits, Listener, Timeouts
 from only1mcp.frontend.owner import Admission
 
@@ -262,7 +263,8 @@ async def test_a_client_in_clear_on_a_tls_port_is_closed(server_tls: ssl.SSLCont
 
 EXHAUSTED = """
 import asyncio, resource, sys
-from only1mcp.frontend.connection import Connection, HttpExchange
+from only1mcp.frontend.connection import Connection
+from only1mcp.frontend.http_exchange import HttpExchange
 from only1mcp.frontend.listener import Limits, Listener, Timeouts
 from only1mcp.frontend.owner import Admission
 from tests.frontend.serving import App

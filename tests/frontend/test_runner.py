@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tests.frontend.serving import App, Client, request, serving
 
-from only1mcp.frontend.connection import HttpExchange
+from only1mcp.frontend.http_exchange import HttpExchange
 
 
 class Later(App):

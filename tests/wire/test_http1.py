@@ -13,7 +13,8 @@ from tests.bytes_feed import cut_at, places, segmentations
 from only1mcp._fast import framing_reference
 from only1mcp.errors import ProtocolError
 from only1mcp.wire import http1, http1_body, http1_write
-from only1mcp.wire.http1 import CLOSED, END, ClientConnection, RequestHead, ResponseHead, ServerConnection
+from only1mcp.wire.http1 import ClientConnection, ServerConnection
+from only1mcp.wire.http1_events import CLOSED, END, RequestHead, ResponseHead
 
 MAX_HEADER = 16 * 1024
 MAX_BODY = 1000

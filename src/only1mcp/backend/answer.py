@@ -13,7 +13,7 @@ from only1mcp.backend.base import BackendCall, OnMessage
 from only1mcp.backend.connection import HttpConnection
 from only1mcp.errors import BackendAnswerError, BackendRefused, ProtocolError
 from only1mcp.wire import mcp
-from only1mcp.wire.http1 import END, ResponseHead
+from only1mcp.wire.http1_events import END, ResponseHead
 from only1mcp.wire.mcp import Era
 from only1mcp.wire.sse import SSEDecoder
 

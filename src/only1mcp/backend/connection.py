@@ -12,7 +12,8 @@ from enum import Enum
 from typing import Final, Protocol, cast
 
 from only1mcp.errors import BackendAnswerError, BackendUnavailable, ProtocolError
-from only1mcp.wire.http1 import END, ClientConnection, End, Headers, ResponseHead
+from only1mcp.wire.http1 import ClientConnection
+from only1mcp.wire.http1_events import END, End, Headers, ResponseHead
 
 # Without a limit a backend that accepts no connection, or speaks no TLS, would hold a call until its own deadline.
 CONNECT_TIMEOUT_S: Final = 5.0
@@ -44,8 +45,12 @@ class State(Enum):
     CLOSED = "closed"
 
 
-class HttpConnection(asyncio.Protocol):
-    """`request`, then `next_event` until `END`, then `finish`; `abort` at any moment.
+# A member costs more to look up in its class than the comparison with it.
+_IDLE, _BUSY, _CLOSED = State
+
+
+class HttpConnection:
+    """An `asyncio.Protocol`. `request`, then `next_event` until `END`, then `finish`; `abort` at any moment.
 
     `on_lost` is called once, when the connection ends for whatever reason but `abort`.
     """
@@ -54,10 +59,11 @@ class HttpConnection(asyncio.Protocol):
         self.on_lost: Callable[[HttpConnection], None] | None = None
 
         # The connection.
-        self.state = State.IDLE
+        self.state = _IDLE
         self.idle_since = 0.0
         self.exchanges = 0
-        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._loop = asyncio.get_running_loop()
+        self.closed: asyncio.Future[None] = self._loop.create_future()
         self._transport: asyncio.Transport | None = None
         self._socket_fd = -1
         self._poll: select.poll | None = None
@@ -84,11 +90,11 @@ class HttpConnection(asyncio.Protocol):
         """Send a request and return the head of its final answer; raise `BackendAnswerError` when none comes."""
         self.sent = self.answered = self._cut = self.ended = False
         self._unread = 0
-        if self.state is not State.IDLE or self._transport is None or self._transport.is_closing():
+        if self.state is not _IDLE or self._transport is None or self._transport.is_closing():
             self.abort()
             raise BackendAnswerError("the connection closed before the request was sent")
         data = self._http.send_request(method, target, headers, body)
-        self.state = State.BUSY
+        self.state = _BUSY
         self.exchanges += 1
         self.sent = True
         if len(data) <= WRITE_SLICE_BYTES:
@@ -105,7 +111,7 @@ class HttpConnection(asyncio.Protocol):
         data = self._http.send_request(method, target, headers, body)
         self.answered = self._cut = self.ended = False
         self._unread = 0
-        self.state = State.BUSY
+        self.state = _BUSY
         self.exchanges += 1
         self.sent = True
         self._receiver = receiver
@@ -149,10 +155,10 @@ class HttpConnection(asyncio.Protocol):
 
     def finish(self) -> bool:
         """Make ready for the next exchange and return True; abort and return False where that is not possible."""
-        if self.state is State.IDLE:
+        if self.state is _IDLE:
             return True
         if (
-            self.state is State.BUSY
+            self.state is _BUSY
             and self.ended
             and not self._cut
             and self._failure is None
@@ -162,8 +168,8 @@ class HttpConnection(asyncio.Protocol):
             and self._http.reusable
         ):
             self._http.start_next_cycle()
-            self.state = State.IDLE
-            self.idle_since = asyncio.get_running_loop().time()
+            self.state = _IDLE
+            self.idle_since = self._loop.time()
             if not self._reading:
                 self._reading = True
                 self._transport.resume_reading()
@@ -174,17 +180,16 @@ class HttpConnection(asyncio.Protocol):
     @property
     def dead(self) -> bool:
         """Whether the connection is closed; what was received before may still be readable."""
-        return self.state is State.CLOSED
+        return self.state is _CLOSED
 
-    @property
     def usable(self) -> bool:
-        """Whether a request may be sent: idle, and nothing waits in the socket, neither an end nor unasked bytes.
+        """Return whether a request may be sent: idle, and nothing waits in the socket, neither end nor unasked bytes.
 
         The socket itself is asked, because what arrived in this turn of the event loop has not been reported yet, and a
         call that is written to a dying connection may not be repeated.
         """
         return (
-            self.state is State.IDLE
+            self.state is _IDLE
             and self._transport is not None
             and not self._transport.is_closing()
             and not self._readable()
@@ -202,20 +207,20 @@ class HttpConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but name
-        self.idle_since = asyncio.get_running_loop().time()
+        self.idle_since = self._loop.time()
         self._socket_fd = transport.get_extra_info("socket").fileno()
         if hasattr(select, "poll"):
             self._poll = select.poll()
             self._poll.register(self._socket_fd, select.POLLIN)
-        if self.state is State.CLOSED:
+        if self.state is _CLOSED:
             self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        if self.state is State.IDLE:
+        if self.state is _IDLE:
             # Nobody asked: at best the server's goodbye (408), at worst an answer meant for the next call.
             self._lose("the backend sent data unasked")
             return
-        if self.state is State.CLOSED:
+        if self.state is _CLOSED:
             return
         self.answered = True
         self._unread += len(data)
@@ -231,7 +236,7 @@ class HttpConnection(asyncio.Protocol):
         self._wake()
 
     def eof_received(self) -> None:
-        if self.state is State.BUSY and self._failure is None:
+        if self.state is _BUSY and self._failure is None:
             self._http.receive_eof()
         self._lose("the backend closed the connection before the answer was complete")
 
@@ -271,7 +276,7 @@ class HttpConnection(asyncio.Protocol):
 
     async def _changed(self) -> None:
         assert self._waiter is None
-        self._waiter = asyncio.get_running_loop().create_future()
+        self._waiter = self._loop.create_future()
         try:
             await self._waiter
         finally:
@@ -284,7 +289,7 @@ class HttpConnection(asyncio.Protocol):
     def _fail(self, reason: str) -> None:
         if self._failure is None:
             self._failure = reason
-        self.state = State.CLOSED
+        self.state = _CLOSED
         self._wake()
         receiver, self._receiver = self._receiver, None
         if receiver is not None:
@@ -306,7 +311,7 @@ async def connect(host: str, port: int, tls: ssl.SSLContext | None) -> HttpConne
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             await asyncio.get_running_loop().create_connection(
-                lambda: connection,
+                lambda: connection,  # type: ignore[type-var]  # as the listener's
                 host,
                 port,
                 ssl=tls,

@@ -11,7 +11,7 @@ from only1mcp.backend.answer import CallReader
 from only1mcp.backend.base import BackendCall, Done
 from only1mcp.backend.connection import HttpConnection
 from only1mcp.errors import BackendAnswerError, BackendError, BackendRefused, BackendTimeout
-from only1mcp.wire.http1 import Headers
+from only1mcp.wire.http1_events import Headers
 
 log = logging.getLogger("only1mcp.backend")
 

@@ -30,7 +30,7 @@ from only1mcp.errors import (
     ConfigError,
 )
 from only1mcp.wire import jsonrpc, mcp
-from only1mcp.wire.http1 import Headers, ResponseHead
+from only1mcp.wire.http1_events import Headers, ResponseHead
 from only1mcp.wire.mcp import Era
 from only1mcp.wire.mirror import encode_header
 

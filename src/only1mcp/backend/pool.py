@@ -85,7 +85,7 @@ class Pool:
         """Return an idle connection ready for a request, or None where one would have to be awaited."""
         while self._idle and not self._waiting and not self._closed:
             connection = self._idle.pop()
-            if connection.usable:
+            if connection.usable():
                 self._leased.add(connection)
                 return connection
             connection.abort()
@@ -93,7 +93,12 @@ class Pool:
 
     def release(self, connection: HttpConnection) -> None:
         """Take back a connection; it is kept only if its exchange is complete and it may carry another."""
-        self._settle(returned=connection)
+        if self._waiting or self._closed or self._expiry is None or connection not in self._leased:
+            self._settle(returned=connection)
+            return
+        self._leased.remove(connection)
+        if connection.finish():
+            self._idle.append(connection)
 
     async def aclose(self) -> None:
         """Close every connection, also those lent out, and refuse who waits."""
@@ -147,7 +152,7 @@ class Pool:
                 turn.set_exception(BackendUnavailable("the connections to this backend are closed"))
             elif self._idle and not fresh:
                 connection = self._idle.pop()
-                if connection.usable:
+                if connection.usable():
                     self._waiting.popleft()
                     self._leased.add(connection)
                     turn.set_result(connection)

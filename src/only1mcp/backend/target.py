@@ -10,7 +10,7 @@ from urllib.parse import quote, urlsplit
 from only1mcp import __version__
 from only1mcp.config.schema import BackendConfig
 from only1mcp.errors import ConfigError
-from only1mcp.wire.http1 import Headers
+from only1mcp.wire.http1_events import Headers
 
 # Fields that frame the message, belong to the connection or are MCP's own: we write them, nobody overrides them.
 # Accept-Encoding is one of them because we decode nothing, so that no compressed answer can grow beyond its limit.

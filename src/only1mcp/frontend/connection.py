@@ -9,7 +9,7 @@ from typing import Any
 
 from only1mcp.errors import Only1MCPError, Overloaded, ProtocolError, error_message
 from only1mcp.frontend.flow import ReaderWatch, WriteGate
-from only1mcp.frontend.http_exchange import Application, HttpExchange
+from only1mcp.frontend.http_exchange import HttpExchange
 from only1mcp.frontend.limits import (
     DISCARD_BYTES,
     EVENTS_PER_TURN,
@@ -25,9 +25,8 @@ from only1mcp.frontend.limits import (
 from only1mcp.frontend.owner import Admission, Owner
 from only1mcp.frontend.runner import ExchangeRunner, error_headers
 from only1mcp.frontend.timer import Deadline
-from only1mcp.wire.http1 import CLOSED, END, Headers, RequestHead, ServerConnection
-
-__all__ = ["Application", "Connection", "HttpExchange"]
+from only1mcp.wire.http1 import ServerConnection
+from only1mcp.wire.http1_events import CLOSED, END, Headers, RequestHead
 
 
 class _Phase(enum.Enum):
@@ -38,8 +37,12 @@ class _Phase(enum.Enum):
     LOST = "lost"
 
 
-class Connection(asyncio.Protocol):
-    """The protocol of one accepted socket, in clear or over TLS."""
+# A member costs more to look up in its class than the comparison with it.
+_HEAD, _BODY, _BUSY, _LINGER, _LOST = _Phase
+
+
+class Connection:
+    """The `asyncio.Protocol` of one accepted socket, in clear or over TLS."""
 
     def __init__(self, owner: Owner, loop: asyncio.AbstractEventLoop) -> None:
         self._owner = owner
@@ -54,7 +57,7 @@ class Connection(asyncio.Protocol):
         self._gate = WriteGate()
         self._reader = ReaderWatch(MIN_PROGRESS_BYTES)
         self._deadline = Deadline(loop, self._on_deadline)
-        self._phase = _Phase.HEAD
+        self._phase = _HEAD
         self._advancing = False
         # Events are left that wait for the next turn.
         self._behind = False
@@ -79,7 +82,7 @@ class Connection(asyncio.Protocol):
     def drain(self) -> None:
         """Close now when idle, else after the response at hand."""
         self._wire.close_after = True
-        if self._phase is _Phase.HEAD and not self._wire.pending_bytes:
+        if self._phase is _HEAD and not self._wire.pending_bytes:
             self.close()
 
     def stop(self) -> None:
@@ -94,7 +97,7 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         """Close without sending what is still buffered."""
         if self._transport is not None:
-            self._phase = _Phase.LINGER
+            self._phase = _LINGER
             self._transport.abort()
 
     # What the transport calls.
@@ -114,7 +117,7 @@ class Connection(asyncio.Protocol):
             self.abort()
 
     def data_received(self, data: bytes) -> None:
-        if self._phase is _Phase.LINGER:
+        if self._phase is _LINGER:
             self._linger_left -= len(data)
             if self._linger_left < 0:
                 self.abort()
@@ -124,7 +127,7 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         self._eof = True
-        if self._phase is _Phase.LINGER:
+        if self._phase is _LINGER:
             return False
         self._wire.receive_eof()
         self._advance()
@@ -143,7 +146,7 @@ class Connection(asyncio.Protocol):
         self._advance()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._phase = _Phase.LOST
+        self._phase = _LOST
         self._transport = None
         self._deadline.cancel()
         self._gate.release()
@@ -185,11 +188,11 @@ class Connection(asyncio.Protocol):
 
     @property
     def gone(self) -> bool:
-        return self._phase is _Phase.LOST
+        return self._phase is _LOST
 
     @property
     def writable(self) -> bool:
-        return self._phase not in (_Phase.LINGER, _Phase.LOST)
+        return self._phase not in (_LINGER, _LOST)
 
     def close_after_response(self) -> None:
         self._wire.close_after = True
@@ -202,7 +205,7 @@ class Connection(asyncio.Protocol):
         if not self.writable:
             return
         if self._wire.start_next_cycle():
-            self._phase = _Phase.HEAD
+            self._phase = _HEAD
             self._served_before = True
             self._body = None
             self._discarded = 0
@@ -229,7 +232,7 @@ class Connection(asyncio.Protocol):
 
     def _step(self) -> bool:
         """Handle one event; False when there is none to be handled now."""
-        if self._phase not in (_Phase.HEAD, _Phase.BODY) or (self._phase is _Phase.HEAD and self._gate.paused):
+        if self._phase not in (_HEAD, _BODY) or (self._phase is _HEAD and self._gate.paused):
             return False
         try:
             event = self._wire.next_event()
@@ -247,7 +250,7 @@ class Connection(asyncio.Protocol):
         return event is not None
 
     def _on_head(self, head: RequestHead) -> None:
-        self._phase = _Phase.BODY
+        self._phase = _BODY
         self._head_since = None
         exchange = HttpExchange(self, head, peer=self.peer, tls=self.tls, started=self._loop.time())
         self._runner.on_head(exchange)
@@ -272,7 +275,7 @@ class Connection(asyncio.Protocol):
             self._body += data
 
     def _on_end(self) -> None:
-        self._phase = _Phase.BUSY
+        self._phase = _BUSY
         exchange = self._runner.exchange
         if exchange is None:
             self.exchange_over()
@@ -291,7 +294,7 @@ class Connection(asyncio.Protocol):
             self._runner.fail(exchange, error)
             self._runner.settle()
             return
-        if self._phase is _Phase.HEAD:
+        if self._phase is _HEAD:
             self._owner.refused(self.peer, error)
             headers = [*error_headers(error), self._owner.date_field()]
             self._write(self._wire.send_response(error.http_status, headers, error_message(error)))
@@ -320,14 +323,14 @@ class Connection(asyncio.Protocol):
             self.close()
             return
         self._pause_reading(False)
-        self._phase = _Phase.LINGER
+        self._phase = _LINGER
         if not self.tls:
             transport.write_eof()
         self._deadline.set(self._loop.time() + LINGER_S)
 
     def close(self) -> None:
         """Send what is buffered, then close."""
-        self._phase = _Phase.LINGER
+        self._phase = _LINGER
         if self._transport is not None:
             self._transport.close()
             self._deadline.set(self._loop.time() + LINGER_S)
@@ -335,17 +338,17 @@ class Connection(asyncio.Protocol):
     def _schedule(self) -> None:
         """Set the deadline of the phase, and read on or stop reading."""
         transport = self._transport
-        if transport is None or self._phase is _Phase.LINGER:
+        if transport is None or self._phase is _LINGER:
             return
         now = self._loop.time()
-        waiting = self._phase is _Phase.BUSY or (self._phase is _Phase.HEAD and self._gate.paused)
+        waiting = self._phase is _BUSY or (self._phase is _HEAD and self._gate.paused)
         self._pause_reading((waiting or self._behind) and self._wire.pending_bytes > PIPELINE_BYTES)
         if waiting:
             if self._reader.stalled_s(now, transport.get_write_buffer_size()) >= self._timeouts.request_s:
                 self.abort()
                 return
             self._deadline.set(now + self._watch_interval_s())
-        elif self._phase is _Phase.BODY:
+        elif self._phase is _BODY:
             self._deadline.set(now + self._timeouts.request_s)
         elif self._wire.pending_bytes:
             self._head_since = now if self._head_since is None else self._head_since
@@ -378,14 +381,14 @@ class Connection(asyncio.Protocol):
             return
         now = self._loop.time()
         unsent = transport.get_write_buffer_size()
-        if self._phase is _Phase.LINGER:
+        if self._phase is _LINGER:
             if unsent and self._reader.stalled_s(now, unsent) < self._timeouts.request_s:
                 self._deadline.set(now + LINGER_S)
             else:
                 self.abort()
-        elif self._phase is _Phase.BODY:
+        elif self._phase is _BODY:
             self._refuse(ProtocolError("the request body stopped arriving", http_status=408))
-        elif self._phase is _Phase.BUSY or self._gate.paused:
+        elif self._phase is _BUSY or self._gate.paused:
             if self._may_be_gone():
                 self._probes += 1
                 self._write(self._wire.send_continue())

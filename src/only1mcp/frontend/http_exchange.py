@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
-from only1mcp.wire.http1 import Headers, RequestHead
+from only1mcp.wire.http1_events import Headers, RequestHead
 
 
 class Application(Protocol):
@@ -99,7 +99,7 @@ class HttpExchange:
 
         Raise ValueError for header fields that must not be sent, RuntimeError when a response has begun.
         """
-        self._expect(started=False)
+        self._expect(False)
         self.on_cancel = None
         self._channel.send_response(status, headers, body)
         self.status = status
@@ -122,14 +122,14 @@ class HttpExchange:
 
     def start_stream(self, status: int, headers: Headers) -> None:
         """Send the head of a response whose body follows by `write`, up to `end_stream`. Raises like `respond`."""
-        self._expect(started=False)
+        self._expect(False)
         self._channel.send_head(status, headers)
         self.status = status
         self.started_response = True
 
     def write(self, data: bytes) -> None:
         """Send a part of the body; never blocks, so `drain` after it where much is written."""
-        self._expect(started=True)
+        self._expect(True)
         self._channel.send_data(data)
         self._count(data)
 
@@ -144,13 +144,13 @@ class HttpExchange:
 
     def end_stream(self) -> None:
         """The body is complete."""
-        self._expect(started=True)
+        self._expect(True)
         self.on_cancel = None
         self._channel.send_end()
         self.finished = True
         self._channel.settle()
 
-    def _expect(self, *, started: bool) -> None:
+    def _expect(self, started: bool) -> None:
         if self.started_response != started or self.finished:
             raise RuntimeError(f"expected {'a begun' if started else 'no'} response, got {self!r}")
 

@@ -94,8 +94,8 @@ class Listener:
         loop = asyncio.get_running_loop()
         handshake_s = TLS_HANDSHAKE_S if self._ssl is not None else None
 
-        def accept() -> Connection:
-            return Connection(self, loop)
+        def accept() -> asyncio.BaseProtocol:
+            return Connection(self, loop)  # type: ignore[return-value]  # compiled, it inherits from no Python class
 
         try:
             if self._sock is not None:

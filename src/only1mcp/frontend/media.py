@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from only1mcp.errors import INVALID_REQUEST, RequestRefused
-from only1mcp.wire.http1 import RequestHead
+from only1mcp.wire.http1_events import RequestHead
 
 JSON = b"application/json"
 EVENT_STREAM = b"text/event-stream"

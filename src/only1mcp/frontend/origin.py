@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from only1mcp.config import rules
 from only1mcp.errors import NotAllowed, RequestRefused
-from only1mcp.wire.http1 import Headers, RequestHead
+from only1mcp.wire.http1_events import Headers, RequestHead
 
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _METHODS = b"GET, POST, DELETE, OPTIONS"

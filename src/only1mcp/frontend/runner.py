@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 
 from only1mcp.errors import NotAllowed, NotAuthenticated, Only1MCPError, Overloaded, RateLimited, error_message
 from only1mcp.frontend.http_exchange import Application, HttpExchange
-from only1mcp.wire.http1 import Headers
+from only1mcp.wire.http1_events import Headers
 
 _log = logging.getLogger("only1mcp.frontend")
 _Result = TypeVar("_Result")

@@ -8,6 +8,7 @@ from typing import Final
 
 # Timers may fire this much early: event loops count in milliseconds.
 RESOLUTION_S: Final = 0.002
+NEVER: Final = float("inf")
 
 
 class Deadline:
@@ -16,36 +17,41 @@ class Deadline:
     A later time only moves a number: the handle at hand fires at the old time and is armed again for the new one.
     """
 
-    __slots__ = ("_handle", "_loop", "_on_expiry", "_when")
+    __slots__ = ("_fires_at", "_handle", "_loop", "_on_expiry", "_when")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, on_expiry: Callable[[], None]) -> None:
         self._loop = loop
         self._on_expiry = on_expiry
         self._handle: asyncio.TimerHandle | None = None
-        self._when: float | None = None
+        # When the handle fires, and when the deadline is.
+        self._fires_at = NEVER
+        self._when = NEVER
 
     def set(self, when: float) -> None:
         """Expire at `when`, in the event loop's time, instead of at the time set before."""
         self._when = when
-        if self._handle is not None:
-            if when >= self._handle.when():
-                return
-            self._handle.cancel()
-        self._handle = self._loop.call_at(when, self._fire)
+        if when < self._fires_at:
+            self._arm(when)
 
     def cancel(self) -> None:
         """Never expire, unless set again."""
-        self._when = None
+        self._when = self._fires_at = NEVER
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
 
+    def _arm(self, when: float) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+        self._fires_at = when
+        self._handle = self._loop.call_at(when, self._fire)
+
     def _fire(self) -> None:
         self._handle = None
+        self._fires_at = NEVER
         when = self._when
-        assert when is not None
         if self._loop.time() + RESOLUTION_S < when:
-            self._handle = self._loop.call_at(when, self._fire)
+            self._arm(when)
             return
-        self._when = None
+        self._when = NEVER
         self._on_expiry()

@@ -18,7 +18,7 @@ from only1mcp.proxy.catalog import Catalog
 from only1mcp.proxy.group import Group
 from only1mcp.proxy.pages import Pages
 from only1mcp.wire import sse
-from only1mcp.wire.http1 import Headers
+from only1mcp.wire.http1_events import Headers
 from only1mcp.wire.mcp import Era
 
 if TYPE_CHECKING:

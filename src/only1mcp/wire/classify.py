@@ -10,7 +10,7 @@ import orjson
 from only1mcp._fast import Envelope, members
 from only1mcp.errors import INVALID_PARAMS, ProtocolError
 from only1mcp.wire import jsonrpc, mcp
-from only1mcp.wire.http1 import RequestHead
+from only1mcp.wire.http1_events import RequestHead
 from only1mcp.wire.mcp import Era
 from only1mcp.wire.mirror import decode_header
 

@@ -18,7 +18,6 @@ from only1mcp.wire.http1_events import (
     CLOSED,
     END,
     ClientEvent,
-    End,
     Headers,
     RequestHead,
     ResponseHead,
@@ -32,8 +31,6 @@ from only1mcp.wire.http1_head import (
     read_response_head,
 )
 from only1mcp.wire.http1_write import h11_after, request_bytes, response_bytes
-
-__all__ = ["CLOSED", "END", "ClientConnection", "End", "Headers", "RequestHead", "ResponseHead", "ServerConnection"]
 
 # Interim responses that one request may get before its answer; more is a way to keep us busy for ever.
 MAX_INTERIM_RESPONSES: Final = 16

@@ -1,0 +1,15 @@
+cdef class WriteGate:
+    cdef public bint paused
+    cdef public bint _released
+    cdef public list _waiters
+
+
+cdef class ReaderWatch:
+    cdef public Py_ssize_t _min_progress
+    cdef public Py_ssize_t _written
+    cdef public Py_ssize_t _goal
+    cdef public object _since
+
+    cpdef note_written(self, count)
+    cpdef reset(self)
+    cpdef double stalled_s(self, double now, unsent)

@@ -1,0 +1,21 @@
+"""Refuses to test compiled modules that are older than their sources."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "src" / "only1mcp"
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    stale = [str(path.relative_to(PACKAGE)) for path in PACKAGE.glob("*/*.so") if _is_stale(path)]
+    if stale:
+        pytest.exit(f"older than their sources, run make build: {', '.join(sorted(stale))}", returncode=4)
+
+
+def _is_stale(library: Path) -> bool:
+    stem = library.name.partition(".")[0]
+    sources = [library.with_name(stem + suffix) for suffix in (".pyx", ".py", ".pxd")]
+    return any(source.exists() and source.stat().st_mtime > library.stat().st_mtime for source in sources)
