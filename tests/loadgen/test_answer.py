@@ -10,7 +10,7 @@ import pytest
 from only1mcp._fast import Envelope, scan
 from only1mcp.loadgen.answer import EXAMPLE_CHARS, failure_of, judge_body, judge_message
 from only1mcp.loadgen.failure import BAD_ANSWER, HTTP, INPUT_REQUIRED, RPC_ERROR, TOOL_ERROR, Failure
-from only1mcp.wire.http1 import ResponseHead
+from only1mcp.wire.http1_events import ResponseHead
 
 ID = b"100"
 JSON = (b"content-type", b"application/json")

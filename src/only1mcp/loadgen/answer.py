@@ -10,7 +10,7 @@ from only1mcp._fast import ERROR, RESULT, Envelope, members, scan
 from only1mcp.errors import ProtocolError
 from only1mcp.loadgen.failure import BAD_ANSWER, HTTP, INPUT_REQUIRED, RPC_ERROR, TOOL_ERROR, Failure
 from only1mcp.wire import jsonrpc
-from only1mcp.wire.http1 import ResponseHead
+from only1mcp.wire.http1_events import ResponseHead
 
 SSE: Final = b"text/event-stream"
 JSON: Final = b"application/json"

@@ -11,7 +11,7 @@ from only1mcp.loadgen.answer import failure_of
 from only1mcp.loadgen.connection import DRAIN_S, Address, CannotConnect, State, Traffic, connect_failure
 from only1mcp.loadgen.failure import BAD_ANSWER, Failure
 from only1mcp.loadgen.meet import Seat
-from only1mcp.wire.http1 import ResponseHead
+from only1mcp.wire.http1_events import ResponseHead
 
 # How long a client waits after it could not connect: a dead target is not to be asked a thousand times a second.
 RECONNECT_S: Final = 0.1

@@ -14,7 +14,8 @@ from only1mcp._fast import Envelope, scan
 from only1mcp.errors import ProtocolError
 from only1mcp.loadgen.answer import SSE, judge_body, judge_message, media_type
 from only1mcp.loadgen.failure import BAD_ANSWER, CLOSED, CONNECT, TIMEOUT, Failure
-from only1mcp.wire.http1 import END, ClientConnection, Headers, ResponseHead
+from only1mcp.wire.http1 import ClientConnection
+from only1mcp.wire.http1_events import END, Headers, ResponseHead
 from only1mcp.wire.sse import SSEDecoder
 
 CONNECT_TIMEOUT_S: Final = 10.0

@@ -16,7 +16,7 @@ from only1mcp.loadgen.mix import Operation
 from only1mcp.loadgen.plan import Plan
 from only1mcp.wire import jsonrpc, mcp
 from only1mcp.wire.eras import Caller, to_backend
-from only1mcp.wire.http1 import Headers
+from only1mcp.wire.http1_events import Headers
 from only1mcp.wire.mcp import Era
 from only1mcp.wire.mirror import encode_header, header_params, param_headers
 

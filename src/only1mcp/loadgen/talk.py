@@ -13,7 +13,7 @@ from only1mcp.loadgen.failure import CLOSED, HTTP, TIMEOUT, Failure
 from only1mcp.loadgen.plan import Plan
 from only1mcp.loadgen.requests import constant_headers, mcp_headers
 from only1mcp.wire import mcp
-from only1mcp.wire.http1 import Headers, ResponseHead
+from only1mcp.wire.http1_events import Headers, ResponseHead
 
 MAX_SESSION_ID_CHARS: Final = 1024
 
