@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 from tests._fast.json_texts import json_texts
+from tests._fast.test_envelope import is_json
 
 from only1mcp.errors import ProtocolError
 from only1mcp.proxy import uris
@@ -82,3 +84,34 @@ def test_other_bytes_stay_whatever_is_there(method: str, value: bytes) -> None:
         assert uris.rewrite(body, method, lambda uri: uri) == body
     except ProtocolError:
         pass  # not JSON, or a key twice
+
+
+readable = json_texts.filter(is_json).filter(lambda value: b"@" not in value)
+# Contents, blocks and messages with a URI (`@`) among other members, in any order and with any space.
+linked = st.builds(
+    lambda pairs: b"{" + b" , ".join(pairs) + b"}",
+    st.tuples(readable, readable).flatmap(
+        lambda values: st.permutations(
+            [b'"uri" :@ ', b'"type":"resource_link"', b'"a":' + values[0], b'"b"\t:' + values[1]]
+        )
+    ),
+)
+embedded = st.builds(lambda inner: b'{"resource": ' + inner + b' ,"type":"resource"}', linked)
+blocks = st.lists(linked | embedded | readable.map(lambda value: b'{"type":"text","uri":' + value + b"}"), max_size=4)
+ANSWERS = {
+    "resources/read": (st.lists(linked, max_size=4), b'{"contents":[', b"]}"),
+    "tools/call": (blocks, b'{"x":1.0e0,"content": [', b"] }"),
+    "prompts/get": (blocks.map(lambda some: [b'{"role":"user","content":' + one + b"}" for one in some]),
+                    b'{"messages":[', b"]}"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("method", ANSWERS)
+@given(data=st.data())
+def test_nothing_but_the_uris_changes(method: str, data: st.DataObject) -> None:
+    parts, before, after = ANSWERS[method]
+    result = before + b" ,\n".join(data.draw(parts)) + after
+    body = b'{"jsonrpc":"2.0","result":' + result + b',"id":1}'
+    assert uris.rewrite(body.replace(b"@", b'"a:\\u0062"'), method, public) == body.replace(b"@", b'"new:a:b"')
+    kept = body.replace(b"@", b'"keep:\\u0062"')
+    assert uris.rewrite(kept, method, public) is kept

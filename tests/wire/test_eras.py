@@ -8,7 +8,7 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests._fast.json_texts import json_texts
+from tests._fast.json_texts import json_texts, objects
 
 from only1mcp._fast import members, scan
 from only1mcp.errors import BackendAnswerError, ProtocolError
@@ -219,6 +219,33 @@ def test_every_result_of_the_stateless_era_is_complete_and_stamped(fields: dict[
         fields.pop(key, None)
     assert orjson.loads(found.pop("_meta"))[mcp.META_SERVER_INFO] == {"name": "backend"}
     assert found == fields | {"resultType": b'"complete"', "ttlMs": b"0", "cacheScope": b'"private"'}
+
+
+@pytest.mark.parametrize(("client", "backend"), [(H, S), (S, H), (S, S), (H, H)])
+@given(
+    fields=st.dictionaries(st.text(max_size=6), values, max_size=4),
+    structured=objects(values).filter(is_json),
+    data=values,
+)
+def test_whoever_asks_other_members_of_an_answer_keep_their_bytes(
+    client: Era, backend: Era, fields: dict[str, bytes], structured: bytes, data: bytes
+) -> None:
+    fields |= {"content": b"[ ]", "structuredContent": structured, "resultType": b'"complete"', "ttlMs": b"5"}
+    body = b"{" + b" ,".join(orjson.dumps(key) + b"\t:" + value for key, value in fields.items()) + b"}"
+    _, sent = to_client(jsonrpc.result(b"99", body), client, backend)
+    span = members(sent, 0, len(sent))["result"]
+    found = {key: sent[slice(*place)] for key, place in members(sent, *span).items()}
+    translated = {"resultType", "ttlMs", "cacheScope", "_meta"}
+    assert {key: found[key] for key in fields if key not in translated} == {
+        key: value for key, value in fields.items() if key not in translated
+    }
+    failed = b'{"code": -32603 ,"message":"\\u0078", "data" : ' + data + b"}"
+    _, sent = to_client(error(failed.decode()), client, backend)
+    assert sent == b'{"jsonrpc":"2.0","id":"c","error":' + failed + b"}"
+    recoded = b'{"code":-32042,"message":"\\u0078", "data" : ' + data + b"}"
+    _, sent = to_client(error(recoded.decode()), client, backend)
+    place = members(sent, *members(sent, 0, len(sent))["error"])["data"]
+    assert sent[slice(*place)] == data
 
 
 def test_only_cacheable_results_say_how_long_they_hold() -> None:

@@ -8,8 +8,8 @@ from libc.stdint cimport uint8_t
 from libc.string cimport memchr, memcmp, memcpy
 
 from only1mcp._fast.json_walk cimport (
-    BROKEN, LONE_SURROGATE, MAX_DEPTH, TOO_DEEP, TOO_LARGE, hex4, is_digit, is_utf8, next_item, open_container, skip_key,
-    skip_space, skip_value
+    BROKEN, LONE_SURROGATE, MAX_DEPTH, TOO_DEEP, TOO_LARGE, hex4, is_digit, is_utf8, next_item, open_container,
+    skip_key, skip_space, skip_value
 )
 
 import orjson
