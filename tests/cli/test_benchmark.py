@@ -28,7 +28,8 @@ DOCUMENTED = Path(__file__).parents[2] / "docs" / "benchmark.md"
 def test_the_demo_is_measured(cli: Cli, demo: str) -> None:
     result = cli("benchmark", demo, "-n", "200", "-c", "4")
     assert result.exit_code == 0, result.output
-    assert result.stderr.splitlines()[0].startswith(f"target    {demo} at 127.0.0.1:")
+    assert [line.split()[0] for line in result.stderr.splitlines()] == ["target", "at", "load", "mix"]
+    assert result.stderr.startswith(f"target    {demo}\nat        127.0.0.1:")
     assert re.match(r"measured \d+\.\d\d s: 200 good answers, 0 failed\n", result.stdout)
     for text in ("good answers a second", "p50", "p99.9", "% of a core", "up to"):
         assert text in result.stdout
@@ -113,7 +114,7 @@ def test_nothing_measured_is_no_expectation_met(cli: Cli, demo: str) -> None:
 def test_unknown_tools_are_not_called_uninvited(cli: Cli, demo: str) -> None:
     result = cli("benchmark", demo, "-n", "5", "--tool", "ecko")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr.splitlines()[0] == "error: the target lists no tool 'ecko'; did you mean 'echo'?"
+    assert result.stderr.splitlines()[1] == "error: the target lists no tool 'ecko'; did you mean 'echo'?"
     result = cli("benchmark", demo, "-n", "5", "--tool", "ecko", "--unlisted")
     assert result.exit_code == 1
     assert "rpc_error -32602" in result.stdout
@@ -186,6 +187,7 @@ def test_nobody_there(cli: Cli) -> None:
     result = cli("benchmark", "http://127.0.0.1:1/mcp", "--html", "report.html")
     assert (result.exit_code, result.stdout) == (4, "")
     assert result.stderr.splitlines() == [
+        "target    http://127.0.0.1:1/mcp",
         "error: cannot connect to 127.0.0.1:1: connection refused",
         "is the proxy running? start it with: only1mcp start",
     ]
@@ -261,7 +263,7 @@ def test_the_bar_is_for_terminals_alone(demo: str) -> None:
     assert b"%" in shown
     assert b" good  " in shown
     quiet = subprocess.run(command, capture_output=True, timeout=30, check=False)
-    assert len(quiet.stderr.splitlines()) == 3
+    assert len(quiet.stderr.splitlines()) == 4
 
 
 def test_ctrl_c_ends_early_with_results(demo: str, tmp_path: Path) -> None:

@@ -205,16 +205,12 @@ def benchmark_command(
     )
     gates = Gates(*max_errors, expect_p99_ms=expect_p99_ms, expect_rate=expect_rate)
     html = _HtmlFile(html_path) if html_path is not None else None
-    with _ProgressBar() as bar:
-        try:
-            document = figures(run_loop(run(plan, lambda ground: _announce(plan, ground), bar.show)), gates)
-        except LoadError as error:
-            if html is not None:
-                html.discard()
-            bar.clear()
-            _leave(
-                str(error), CANNOT_CONNECT if error.cannot_connect else USAGE if error.usage else FAILURE, error.hint
-            )
+    try:
+        document = _measured(plan, gates)
+    except BaseException:
+        if html is not None:
+            html.discard()
+        raise
     if as_json:
         print_json(document)
     else:
@@ -226,8 +222,23 @@ def benchmark_command(
         sys.exit(FAILURE)
 
 
+def _measured(plan: Plan, gates: Gates) -> dict[str, Any]:
+    """Run the plan and return its figures; leave with the reason when it cannot begin."""
+    # Before anything is sent: whom it goes to must be plain.
+    _say(f"target    {plan.url}")
+    with _ProgressBar() as bar:
+        try:
+            return figures(run_loop(run(plan, lambda ground: _announce(plan, ground), bar.show)), gates)
+        except LoadError as error:
+            if error.cannot_connect:
+                code = CANNOT_CONNECT
+            else:
+                code = USAGE if error.usage else FAILURE
+            _leave(str(error), code, error.hint)
+
+
 def _announce(plan: Plan, ground: Ground) -> None:
-    """Say on standard error who is about to be loaded, and how."""
+    """Say on standard error who answered, and what comes now."""
     how = "closed loop" if plan.rate is None else f"{plan.rate:g} requests a second"
     ends = [f"{plan.duration_s:g} s"] if plan.duration_s is not None else []
     ends += [f"{plan.requests:,} requests"] if plan.requests is not None else []
@@ -235,12 +246,13 @@ def _announce(plan: Plan, ground: Ground) -> None:
     more = f" and {len(plan.operations) - 5} more" if len(plan.operations) > 5 else ""
     server = f" ({ground.server})" if ground.server else ""
     warmup = f" after {plan.warmup_s:g} s of warm-up" if plan.warmup_s else ""
-    for line in (
-        f"target    {plan.url} at {ground.address.shown}{server}, revision {ground.revision}",
-        f"load      {plan.connections} connections, {how}, {' or '.join(ends)}{warmup}",
-        f"mix       {mix}{more}",
-    ):
-        click.echo(printable(line), err=True)
+    _say(f"at        {ground.address.shown}{server}, revision {ground.revision}")
+    _say(f"load      {plan.connections} connections, {how}, {' or '.join(ends)}{warmup}")
+    _say(f"mix       {mix}{more}")
+
+
+def _say(line: str) -> None:
+    click.echo(printable(line), err=True)
 
 
 class _ProgressBar:

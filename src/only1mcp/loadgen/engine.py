@@ -118,8 +118,6 @@ class _Engine:
         self._finished = self._loop.create_future()
         self._interrupted = False
 
-        # The time in which measured requests are sent; None until it has ended.
-        self._window_ended_at: float | None = None
         self._last_answer_at = 0.0
         self._at_start = (0, 0, 0, 0.0)
         self._at_end: tuple[int, int, int, float] | None = None
@@ -147,9 +145,8 @@ class _Engine:
             abandoned = sum(client.is_waiting and client.measured for client in self._clients)
             for client, seat in zip(self._clients, self._ground.seats, strict=True):
                 client.leave(seat)
-        ended_at = self._window_ended_at
-        if ended_at is None:
-            ended_at = max(self._last_answer_at, schedule.measured_from)
+        cut_off = schedule.was_cut_off(perf_counter())
+        ended_at = schedule.ends_at if cut_off else max(self._last_answer_at, schedule.measured_from)
         recorder.finish()
         end = self._at_end or self._counters()
         sent, received, opened, cpu_s = (after - before for before, after in zip(self._at_start, end, strict=True))
@@ -160,7 +157,7 @@ class _Engine:
             started_at=started_at,
             window_s=max(0.0, ended_at - schedule.measured_from),
             sent=schedule.taken,
-            unsent=schedule.backlog(max(ended_at, schedule.started_at)) if self._at_end is not None else 0,
+            unsent=schedule.backlog(ended_at) if cut_off else 0,
             abandoned=abandoned,
             interrupted=self._interrupted,
             bytes_sent=int(sent),
@@ -289,11 +286,10 @@ class _Engine:
         self._at_start = self._counters()
 
     def _sent_all(self) -> None:
-        """The time for sending has ended."""
-        if self._window_ended_at is None and not self._finished.done():
-            self._window_ended_at = self._schedule.ends_at
+        """The time for sending has ended: what it cost to wait for the last answers is not counted."""
+        if self._at_end is None:
             self._at_end = self._counters()
-            self._check_end(perf_counter())
+        self._check_end(perf_counter())
 
     def _check_end(self, now: float) -> None:
         if self._schedule.is_over(now) and len(self._idle) == len(self._clients):

@@ -78,7 +78,7 @@ def _curves(intervals: Sequence[dict[str, Any]]) -> str:
     shown = [each for each in intervals if each["latency_ms"]]
     ends_at: float = max(each["at_s"] + each["seconds"] for each in intervals)
     low = max(1e-3, min(each["latency_ms"]["p50"] for each in shown)) * 0.9
-    high = max(each["latency_ms"]["max"] for each in shown) * 1.1
+    high = max(low, *(each["latency_ms"]["max"] for each in shown)) * 1.1
     up = _logarithmic(low, high, HEIGHT - BOTTOM, TOP)
 
     def across(at_s: float) -> float:

@@ -43,6 +43,10 @@ class Schedule:
         """Return whether no further request will be handed out."""
         return self._left <= 0 or now >= self.ends_at
 
+    def was_cut_off(self, now: float) -> bool:
+        """Return whether it was the time that ended it, and not the number of requests."""
+        return self._left > 0 and now >= self.ends_at
+
     def take(self, now: float) -> float | None:
         """Return the time from which the next request's latency counts, or None when none is to be sent now."""
         raise NotImplementedError

@@ -98,9 +98,11 @@ def grouped(buckets: Sequence[dict[str, Any]], rows: int) -> list[tuple[float, f
 
 
 def _pairs(latency: dict[str, float]) -> list[str]:
-    names = ("min", "p50", "p90", "p99", "p999", "max", "mean", "stdev")
+    rows = (("p50", "p90", "p99", "p999"), ("min", "max", "mean", "stdev"))
     labels = {"p999": "p99.9"}
-    return ["  " + "   ".join(f"{labels.get(name, name)} {_ms(latency[name])}" for name in names)]
+    return [
+        "  " + "".join(f"{labels.get(name, name):<6}{_ms(latency[name]):<12}" for name in row).rstrip() for row in rows
+    ]
 
 
 def _operations(operations: Sequence[dict[str, Any]]) -> list[str]:
