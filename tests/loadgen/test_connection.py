@@ -12,7 +12,7 @@ from tests.backend.hostile import LAST_CHUNK, SSE_HEAD, HostileServer, Incoming,
 from only1mcp._fast import Envelope
 from only1mcp.loadgen.connection import DRAIN_BYTES, Address, CannotConnect, Connection, State, Traffic, reason_of
 from only1mcp.loadgen.failure import BAD_ANSWER, CLOSED, TIMEOUT, Failure
-from only1mcp.wire.http1 import ResponseHead
+from only1mcp.wire.http1_events import ResponseHead
 
 
 class Listener:
