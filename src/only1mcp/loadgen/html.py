@@ -49,7 +49,7 @@ def render_html(document: dict[str, Any]) -> str:
     if document["histogram"]:
         parts += ["<h2>Latency: how many answers took how long</h2>", _histogram(document["histogram"])]
     if any(each["latency_ms"] for each in document["intervals"]):
-        parts += ["<h2>Latency over time</h2>", _curves(document["intervals"])]
+        parts += ["<h2>Latency over time, in ms</h2>", _curves(document["intervals"])]
     parts += ["<h2>Figures</h2>", f"<pre>{escape(chr(10).join(render(document)))}</pre>", "</body></html>\n"]
     return "\n".join(parts)
 
@@ -61,7 +61,7 @@ def _histogram(buckets: Sequence[dict[str, Any]]) -> str:
     across = _logarithmic(low, high, LEFT, WIDTH - RIGHT)
     bottom = HEIGHT - BOTTOM
     room = bottom - TOP
-    shapes = []
+    shapes = _marks_left((count, bottom - room * count / most) for count in _even_values(most))
     for start, end, count in ranges:
         tall = room * count / most
         left, right = across(start), across(end)
@@ -70,7 +70,6 @@ def _histogram(buckets: Sequence[dict[str, Any]]) -> str:
             f'height="{tall:.1f}"><title>{start:.3g} to {end:.3g} ms: {count}</title></rect>'
         )
     shapes += _marks_below(((value, across(value)) for value in _round_values(low, high)), "ms")
-    shapes += _marks_left((count, bottom - room * count / most) for count in _even_values(most))
     return _picture("histogram of latencies", shapes)
 
 
