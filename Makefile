@@ -19,7 +19,7 @@ BUILT := $(VENV)/.stamp-built
 DEV := $(VENV)/.stamp-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-quick lint format coverage bench conformance debug sdist wheel sdist-check clean
+.PHONY: help build run test test-quick lint format coverage bench bench-peers conformance debug sdist wheel sdist-check clean
 
 help: ## Show the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | sort | while IFS="$$(printf '\t')" read -r name text; do \
@@ -70,6 +70,10 @@ coverage: $(DEV) ## Run every test and report coverage by branch
 bench: $(DEV) ## Run the benchmarks
 	$(BIN)/python -m pytest benches/micro --benchmark-enable --benchmark-group-by=group --benchmark-columns=median,iqr,rounds
 	$(BIN)/python -m benches.loopback $(BENCH_ARGS)
+
+bench-peers: $(DEV) ## Install other gateways into build/peers and compare with them
+	$(BIN)/python -m benches.peers.install
+	$(BIN)/python -m benches.peers $(BENCH_ARGS)
 
 conformance: $(DEV) ## Run the official conformance suite and record the result in docs/
 	$(BIN)/python -m scripts.conformance

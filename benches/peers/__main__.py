@@ -24,12 +24,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benches.loopback import stage
-from benches.peers.client import Subject, opened
-from benches.peers.gateways import PEERS, START_S, STDIO_MODULE, Backend, Peer, Running, answering, backend_command
+from benches.loopback.stage import OURS, STDIO_BACKEND, Stage, http_server, pin, stdio_server
+from benches.peers.client import Subject, WrongAnswer, opened
+from benches.peers.gateways import PEERS, START_S, Backend, Peer, Running, answering, backend_command
 from benches.peers.install import NotInstalled
 from benches.peers.table import render
-from tests.e2e.processes import Proxy, descendants, until
+from tests.e2e.processes import descendants, until
 from tests.scale.stage import cpu_seconds
 
 from only1mcp import __version__
@@ -80,46 +80,38 @@ def main() -> None:
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    cpus = sorted(os.sched_getaffinity(0))
-    for_gateway, for_rest = ({cpus[0]}, set(cpus[1:])) if len(cpus) > 1 else (set(cpus), set(cpus))
     peers = [peer for peer in PEERS if options.only is None or peer.package in options.only]
     rows: list[Row] = []
-    with tempfile.TemporaryDirectory(prefix="only1mcp-peers-") as name, ExitStack() as stack:
-        directory = Path(name)
-        backend_process = stack.enter_context(stage.backend(directory, options.octets, "handshake"))
-        url = backend_process.wait_for_line(r"^listening (\S+)$").group(1)
-        stage.pin(backend_process.pid, for_rest)
+    with tempfile.TemporaryDirectory(prefix="only1mcp-peers-") as name, Stage(Path(name), ()) as stage:
+        (url,) = stage.backend("handshake", octets=options.octets)
+        contenders = [
+            ours(stage, "http", http_server(url), options, rows),
+            ours(stage, "stdio", stdio_server("handshake", octets=options.octets), options, rows),
+        ]
         backend = Backend(url, backend_command(options.octets))
-        contenders = [ours(stack, kind, directory, backend, options, rows) for kind in ("http", "stdio")]
-        for peer in peers:
-            note(f"starting {peer.name}")
-            contender = started(stack, peer, directory, backend, options, rows)
-            if contender is not None:
-                contenders.append(contender)
-        for contender in contenders:
-            stage.pin(contender.pid, for_gateway)
-            survive(contender, options, for_rest)
-        contenders = [contender for contender in contenders if not contender.row.reason]
-        for number in range(options.rounds):
-            note(f"round {number + 1} of {options.rounds}")
-            for contender in contenders if number % 2 else reversed(contenders):
-                measure(contender, options, for_rest)
-    return {"rows": [finished(row) for row in rows], **circumstances(options, len(cpus))}
+        with ExitStack() as stack:
+            for peer in peers:
+                note(f"starting {peer.name}")
+                contender = started(stack, peer, stage.directory, backend, options, rows)
+                if contender is not None:
+                    contenders.append(contender)
+            for contender in contenders:
+                pin(contender.pid, stage.for_proxies)
+                survive(contender, stage.for_rest)
+            for number in range(options.rounds):
+                note(f"round {number + 1} of {options.rounds}")
+                for contender in contenders if number % 2 else reversed(contenders):
+                    measure(contender, options.seconds, stage.for_rest)
+    return {"rows": [finished(row) for row in rows], **circumstances(options, len(os.sched_getaffinity(0)))}
 
 
-def ours(
-    stack: ExitStack, kind: str, directory: Path, backend: Backend, options: argparse.Namespace, rows: list[Row]
-) -> Contender:
-    server: dict[str, Any] = {"id": "bench", "transport": kind}
-    command = {"command": backend.command[0], "args": backend.command[1:]}
-    server |= {"url": backend.url} if kind == "http" else command
-    proxy = stack.enter_context(Proxy(directory / f"only1mcp-{kind}", [server]))
+def ours(stage: Stage, kind: str, server: dict[str, Any], options: argparse.Namespace, rows: list[Row]) -> Contender:
+    pid, at = stage.ours([server])
     row = Row("Only1MCP", __version__, "", kind, True, options.connections)
     rows.append(row)
-    contender = met(row, Running(proxy, proxy.url), directory / f"only1mcp-{kind}", options)
-    if contender is None:
-        raise SystemExit(f"Only1MCP: {row.reason}")
-    return contender
+    subject = Subject(at, octets=options.octets)
+    until(lambda: offers(subject), START_S, "the right answer")
+    return Contender(row, pid, saved(subject, stage.directory / f"{OURS}-{kind}.json"))
 
 
 def started(
@@ -142,30 +134,41 @@ def started(
 
 
 def met(row: Row, running: Running, home: Path, options: argparse.Namespace) -> Contender | None:
-    """Wait until the gateway answers right; None, and a reason in its row, when it never does."""
+    """Wait until the gateway answers right; None, and a reason in its row, when it does not."""
     subject = Subject(running.url, running.headers, running.transport, options.octets)
-    last = ""
+    reasons = ["never listened"]
 
     def answers() -> bool:
-        nonlocal last
         assert running.process.is_running, f"ended: {running.process.output.strip()[-300:]}"
-        try:
-            asyncio.run(opened_once(subject))
-        except (AssertionError, OSError, TimeoutError, ValueError, KeyError, EOFError) as error:
-            last = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-            return False
-        return True
+        return offers(subject, reasons)
 
     try:
         if running.transport == "http":
             answering(running.process, running.url)
         until(answers, START_S, "the right answer")
-    except AssertionError as error:
-        row.reason = f"answers wrongly: {last}" if last else f"does not start: {error}"
+    except WrongAnswer as error:
+        row.reason = f"answers wrongly: {error}"
         return None
-    file = home / "subject.json"
+    except AssertionError as error:
+        row.reason = f"does not start: {error}" if not running.process.is_running else f"no answer: {reasons[-1]}"
+        return None
+    return Contender(row, running.process.pid, saved(subject, home / "subject.json"))
+
+
+def offers(subject: Subject, reasons: list[str] | None = None) -> bool:
+    """Whether a session can be opened and calls are answered; why not is added to the reasons."""
+    try:
+        asyncio.run(opened_once(subject))
+    except (AssertionError, OSError, TimeoutError, ValueError, KeyError, EOFError) as error:
+        if reasons is not None:
+            reasons.append(f"{type(error).__name__} {error}")
+        return False
+    return True
+
+
+def saved(subject: Subject, file: Path) -> Path:
     file.write_text(json.dumps(asdict(subject)))
-    return Contender(row, running.process.pid, file)
+    return file
 
 
 async def opened_once(subject: Subject) -> None:
@@ -174,7 +177,7 @@ async def opened_once(subject: Subject) -> None:
         session.stream[1].close()
 
 
-def survive(contender: Contender, options: argparse.Namespace, cpus: set[int]) -> None:
+def survive(contender: Contender, cpus: set[int]) -> None:
     """Warm the gateway up, and find out how many connections it can serve without a mistake."""
     row = contender.row
     while True:
@@ -193,12 +196,12 @@ def survive(contender: Contender, options: argparse.Namespace, cpus: set[int]) -
         row.connections = max(1, row.connections // FEWER)
 
 
-def measure(contender: Contender, options: argparse.Namespace, cpus: set[int]) -> None:
+def measure(contender: Contender, seconds: float, cpus: set[int]) -> None:
     row = contender.row
     if row.reason:
         return
     try:
-        counted, cpu_s = load(contender, options.seconds, cpus)
+        counted, cpu_s = load(contender, seconds, cpus)
     except RuntimeError as error:
         row.reason = f"fails under load: {error}"
         return
@@ -251,14 +254,14 @@ def gateway_processes(pid: int) -> Iterator[tuple[int, bool]]:
     """Yield the processes of a gateway, and whether each is a backend that it has started."""
     yield pid, False
     for child, command_line in descendants(pid).items():
-        yield child, STDIO_MODULE in command_line
+        yield child, STDIO_BACKEND in command_line
 
 
 def pin_backends(pid: int, cpus: set[int]) -> None:
     for child, is_backend in gateway_processes(pid):
         if is_backend:
             with contextlib.suppress(OSError):
-                stage.pin(child, cpus)
+                pin(child, cpus)
 
 
 def used(pid: int) -> dict[int, float]:

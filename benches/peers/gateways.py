@@ -16,13 +16,12 @@ from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
+from benches.loopback.stage import ROOT, STDIO_BACKEND
 from benches.peers.install import node_package, python_package, version
 from tests.e2e.processes import Process, free_port, http_status, until
 
 KEY = "sk-of-the-benchmark-and-of-nobody-else"
 START_S = 90.0
-ROOT = Path(__file__).parents[2]
-STDIO_MODULE = "benches.peers.stdio_backend"
 
 
 @dataclass(frozen=True)
@@ -62,8 +61,8 @@ class Peer:
 
 def backend_command(octets: int) -> list[str]:
     """Return a command that runs anywhere, also where the gateway clears the environment."""
-    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from {STDIO_MODULE} import main; main({octets})"
-    return [sys.executable, "-c", code]
+    setting = f"import sys; sys.path.insert(0, {str(ROOT)!r}); sys.argv[1:] = ['--era=handshake', '--octets={octets}']"
+    return [sys.executable, "-c", f"{setting}; from {STDIO_BACKEND} import serve; serve()"]
 
 
 def run(directory: Path, command: list[str], **env: str) -> Process:
@@ -124,6 +123,7 @@ def contextforge(program: Path, directory: Path, backend: Backend) -> Running:
         "ALLOW_UNAUTHENTICATED_ADMIN": "true",
         "MCPGATEWAY_UI_ENABLED": "false",
         "MCPGATEWAY_ADMIN_API_ENABLED": "false",
+        "RATE_LIMITING_ENABLED": "false",
         "SSRF_ALLOW_LOCALHOST": "true",
         "SSRF_ALLOW_PRIVATE_NETWORKS": "true",
         "JWT_SECRET_KEY": KEY,

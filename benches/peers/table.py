@@ -33,8 +33,8 @@ def render(report: dict[str, Any]) -> str:
     settings, machine = report["settings"], report["machine"]
     notes = (
         f"One `tools/call` of the handshake era, a session for each connection, {settings['octets']} octets of result; "
-        f"medians of {settings['rounds']} interleaved rounds of {settings['seconds']:g} s, each gateway on one CPU, the "
-        "CPU of backends not counted. A gateway that fails calls is tried again with fewer connections. "
+        f"medians of {settings['rounds']} interleaved rounds of {settings['seconds']:g} s, each gateway on one CPU; "
+        "the CPU of backends is not counted. A gateway that fails calls is tried again with fewer connections. "
         f"{machine['cpu']}, {machine['cpus']} CPUs, Linux {machine['kernel']}, Python {machine['python']}, "
         f"Node {machine['node']}; {report['date']}, `{report['command']}`."
     )

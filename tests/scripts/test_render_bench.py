@@ -15,7 +15,8 @@ def test_readme_and_chart_are_up_to_date(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_what_is_out_of_date_is_named_then_put_right(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     readme, chart = tmp_path / "README.md", tmp_path / "docs" / "bench.svg"
-    readme.write_text(f"before\n{render_bench.START}\nold\n{render_bench.END}\nafter\n")
+    peers = f"{render_bench.PEERS_START}{render_bench.PEERS_END}"
+    readme.write_text(f"before\n{render_bench.START}\nold\n{render_bench.END}\n{peers}\nafter\n")
     chart.parent.mkdir()
     results = tmp_path / "loopback.json"
     results.write_text(render_bench.RESULTS.read_text())
@@ -23,7 +24,7 @@ def test_what_is_out_of_date_is_named_then_put_right(monkeypatch: pytest.MonkeyP
         monkeypatch.setattr(render_bench, name, value)
 
     monkeypatch.setattr("sys.argv", ["render_bench", "--check"])
-    with pytest.raises(SystemExit, match=r"README\.md does not show loopback\.json"):
+    with pytest.raises(SystemExit, match=r"README\.md does not show the results that are kept"):
         render_bench.main()
     monkeypatch.setattr("sys.argv", ["render_bench"])
     render_bench.main()
@@ -32,5 +33,6 @@ def test_what_is_out_of_date_is_named_then_put_right(monkeypatch: pytest.MonkeyP
     assert text.endswith("after\n")
     assert "](docs/bench.svg)" in text
     assert "old" not in text
+    assert "| gateway |" in text
     monkeypatch.setattr("sys.argv", ["render_bench", "--check"])
     render_bench.main()
