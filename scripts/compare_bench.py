@@ -2,9 +2,9 @@
 
 `python -m scripts.compare_bench BASE_DIR HEAD_DIR` builds each checkout in an environment of its own, runs a few rows
 of both in turn (head's benchmark for both, so that the work is the same), and prints Markdown. Each round gives one
-ratio of CPU time a call, head to base; what counts is their median, and the noise is the half-width of its 95 %
-interval, from how far the rounds lie apart. A row is slower when the median is above 1 by more than the threshold and
-the noise together, faster when it is as much below. `--strict` exits 1 when any row is slower.
+ratio of CPU time a call, head to base; what counts is their median with its 95 % interval, from how far the rounds lie
+apart. A row is slower when even the lower end of the interval is above 1 by more than the threshold, and faster when the
+upper end is as far below. `--strict` exits 1 when any row is slower.
 """
 
 from __future__ import annotations
@@ -48,17 +48,20 @@ class Compared:
         return statistics.median(self.ratios)
 
     @property
-    def noise(self) -> float:
-        """Return the half-width of the 95 % interval of the ratio."""
+    def interval(self) -> tuple[float, float]:
+        """Return the ends of the 95 % interval of the ratio; half and double are as far from 1."""
         count = len(self.ratios)
         t = STUDENT_T[max(freedom for freedom in STUDENT_T if freedom < count)]
         # Not a robust spread: with five rounds, three that agree by chance would make it look like nothing.
-        return t * MEDIAN_LOSS * statistics.stdev(self.ratios) / math.sqrt(count)
+        spread = statistics.stdev(math.log(ratio) for ratio in self.ratios)
+        factor = math.exp(t * MEDIAN_LOSS * spread / math.sqrt(count))
+        return self.ratio / factor, self.ratio * factor
 
     def verdict(self, threshold: float) -> str:
-        if self.ratio > 1 + threshold + self.noise:
+        low, high = self.interval
+        if low > 1 + threshold:
             return "slower"
-        return "faster" if self.ratio < 1 - threshold - self.noise else "same"
+        return "faster" if high < 1 / (1 + threshold) else "same"
 
 
 def main() -> None:
@@ -127,11 +130,12 @@ def render(compared: list[Compared], threshold: float, rounds: int, seconds: int
     ]
     for row, verdict in zip(compared, verdicts, strict=True):
         base, head = statistics.median(row.base), statistics.median(row.head)
+        low, high = row.interval
         shown = f"**{verdict}**" if verdict != "same" else ""
-        lines.append(f"| {row.key} | {base:.1f} | {head:.1f} | {row.ratio:.3f} ± {row.noise:.3f} | {shown} |")
+        lines.append(f"| {row.key} | {base:.1f} | {head:.1f} | {row.ratio:.2f} ({low:.2f}–{high:.2f}) | {shown} |")
     notes = (
         f"Medians of {rounds} interleaved rounds of {seconds} s on one machine, with their 95 % intervals. "
-        f"A row has changed when its ratio is away from 1 by more than {threshold:.0%} and the noise together."
+        f"A row has changed when the whole interval is more than {threshold:.0%} away from 1."
     )
     lines += ["", notes]
     return "\n".join(lines)

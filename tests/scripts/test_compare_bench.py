@@ -42,7 +42,7 @@ def test_a_large_change_is_seen(seed: int) -> None:
 
 def test_noise_grows_with_how_far_the_rounds_lie_apart() -> None:
     calm, wild = Compared("c", [1.0] * 5, [1.2] * 5), Compared("w", [1.0] * 5, [0.8, 1.5, 1.2, 1.0, 1.4])
-    assert calm.noise == 0
+    assert calm.interval == pytest.approx((1.2, 1.2))
     assert calm.verdict(THRESHOLD) == "slower"
     assert wild.ratio == calm.ratio
     assert wild.verdict(THRESHOLD) == "same"
@@ -52,8 +52,8 @@ def test_the_report() -> None:
     same, slower = Compared("cached", [50.0] * 3, [51.0] * 3), Compared("call", [90.0] * 3, [135.0] * 3)
     lines = render([same, slower], THRESHOLD, 3, 1).splitlines()
     assert lines[:2] == [MARKER, "### Benchmark: 1 slower"]
-    assert "| cached | 50.0 | 51.0 | 1.020 ± 0.000 |  |" in lines
-    assert "| call | 90.0 | 135.0 | 1.500 ± 0.000 | **slower** |" in lines
+    assert "| cached | 50.0 | 51.0 | 1.02 (1.02–1.02) |  |" in lines
+    assert "| call | 90.0 | 135.0 | 1.50 (1.50–1.50) | **slower** |" in lines
     assert render([same], THRESHOLD, 3, 1).splitlines()[1] == "### Benchmark: no change beyond the noise"
 
 
