@@ -3,8 +3,8 @@
 `python -m scripts.compare_bench BASE_DIR HEAD_DIR` builds each checkout in an environment of its own, runs a few rows
 of both in turn (head's benchmark for both, so that the work is the same), and prints Markdown. Each round gives one
 ratio of CPU time a call, head to base; what counts is their median with its 95 % interval, from how far the rounds lie
-apart. A row is slower when even the lower end of the interval is above 1 by more than the threshold, and faster when the
-upper end is as far below. `--strict` exits 1 when any row is slower.
+apart. A row is slower when even the lower end of the interval is above 1 by more than the threshold, and faster when
+the upper end is as far below. `--strict` exits 1 when any row is slower.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ import datetime as dt
 import json
 import os
 import platform
+import signal
 import statistics
 import subprocess
 import sys
@@ -72,6 +73,8 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", metavar="NAME", help="only these packages (none: only Only1MCP)")
     parser.add_argument("--output", type=Path, default=RESULTS, help="the JSON file to write")
     options = parser.parse_args()
+    # What has been started ends with us.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     report = run(options)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(report, indent=1) + "\n")

@@ -18,6 +18,7 @@ import json
 import os
 import platform
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -65,6 +66,8 @@ def main() -> None:
     parser.add_argument("--program", type=shlex.split, help="what to start instead of the installed command")
     parser.add_argument("--output", type=Path, default=RESULTS, help="the JSON file to write")
     options = parser.parse_args()
+    # What has been started ends with us.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     options.interval = options.interval or min(1.0, options.seconds / 40)
     report = run(options)
     options.output.parent.mkdir(parents=True, exist_ok=True)
