@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         write_response,
     )
     from only1mcp._fast.lru_reference import LRU
+    from only1mcp._fast.passing_reference import PassingScanner
     from only1mcp._fast.reference import Envelope, elements, members, scan
     from only1mcp._fast.ring_reference import Ring
 
@@ -29,6 +30,7 @@ else:
         from only1mcp._fast.envelope import Envelope, elements, members, scan
         from only1mcp._fast.framing import read_request, read_response
         from only1mcp._fast.lru import LRU
+        from only1mcp._fast.passing import PassingScanner
         from only1mcp._fast.ring import Ring
         from only1mcp._fast.sending import write_request, write_response
 
@@ -45,6 +47,7 @@ else:
             write_response,
         )
         from only1mcp._fast.lru_reference import LRU
+        from only1mcp._fast.passing_reference import PassingScanner
         from only1mcp._fast.reference import Envelope, elements, members, scan
         from only1mcp._fast.ring_reference import Ring
 
@@ -68,6 +71,7 @@ __all__ = [
     "Headers",
     "Histogram",
     "Index",
+    "PassingScanner",
     "Ring",
     "Span",
     "elements",
