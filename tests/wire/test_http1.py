@@ -495,6 +495,54 @@ def test_streams_are_chunked_and_closed_to_http_1_0() -> None:
     assert connection.start_next_cycle()
 
 
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+def test_streams_of_an_announced_length_need_no_chunks(version: bytes) -> None:
+    connection = ready(post(line=b"GET / HTTP/" + version))
+    head = connection.send_head(200, [], 5)
+    assert head.endswith(b"content-length: 5\r\n\r\n")
+    assert connection.send_data(b"abc") == b"abc"
+    with pytest.raises(RuntimeError, match="at most 2 more"):
+        connection.send_data(b"def")
+    with pytest.raises(RuntimeError, match="2 more octets"):
+        connection.send_end()
+    assert connection.frame_data(2) == (b"", b"")
+    assert connection.send_end() == b""
+    assert connection.start_next_cycle() == (version == b"1.1")
+
+
+def test_what_stands_around_data_that_is_sent_as_it_is() -> None:
+    connection = ready(post(line=b"GET / HTTP/1.1"))
+    with pytest.raises(RuntimeError, match="started stream"):
+        connection.frame_data(1)
+    connection.send_head(200, [])
+    assert connection.frame_data(255) == (b"ff\r\n", b"\r\n")
+    assert connection.frame_data(0) == (b"", b"")
+
+
+def test_pieces_of_a_large_body_are_not_copied() -> None:
+    piece = b"x" * 5000
+    for head, end in (
+        (b"Content-Length: 15001\r\n\r\n", b"y"),
+        (b"Transfer-Encoding: chunked\r\n\r\n3a99\r\n", b"y\r\n0\r\n\r\n"),
+        (b"Connection: close\r\n\r\n", b"y"),
+    ):
+        connection = ClientConnection(MAX_HEADER)
+        connection.send_request(b"POST", b"/", [(b"host", b"a")])
+        connection.receive_data(b"HTTP/1.1 200 OK\r\n" + head)
+        assert isinstance(connection.next_event(), ResponseHead)
+        connection.next_event()  # the line of the chunk
+        connection.receive_data(piece)
+        connection.receive_data(piece)
+        assert not connection.reusable
+        assert connection.next_event() is piece
+        connection.receive_data(piece)
+        assert [connection.next_event(), connection.next_event(), connection.next_event()] == [piece, piece, None]
+        connection.receive_data(end)
+        assert connection.next_event() == b"y"
+        connection.receive_eof()
+        assert connection.next_event() is END
+
+
 @pytest.mark.parametrize(
     "field",
     [

@@ -161,12 +161,19 @@ class Connection:
         self._close_unless_discardable()
         self._write(self._wire.send_response(status, [*headers, self._owner.date_field()], body))
 
-    def send_head(self, status: int, headers: Headers) -> None:
+    def send_head(self, status: int, headers: Headers, length: int | None = None) -> None:
         self._close_unless_discardable()
-        self._write(self._wire.send_head(status, [*headers, self._owner.date_field()]))
+        self._write(self._wire.send_head(status, [*headers, self._owner.date_field()], length))
 
     def send_data(self, data: bytes) -> None:
         self._write(self._wire.send_data(data))
+
+    def send_parts(self, parts: list[bytes | memoryview]) -> None:
+        before, after = self._wire.frame_data(sum(map(len, parts)))
+        transport = self._transport
+        if transport is not None and not transport.is_closing():
+            self._reader.note_written(sum(map(len, parts)) + len(before) + len(after))
+            transport.writelines([before, *parts, after] if before else parts)
 
     def send_end(self) -> None:
         self._write(self._wire.send_end())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
+from only1mcp.frontend.limits import WRITE_BUFFER_BYTES
 from only1mcp.wire.http1_events import Headers, RequestHead
 
 
@@ -23,11 +24,17 @@ class Channel(Protocol):
 
     def send_response(self, status: int, headers: Headers, body: bytes) -> None: ...
 
-    def send_head(self, status: int, headers: Headers) -> None: ...
+    def send_head(self, status: int, headers: Headers, length: int | None = None) -> None: ...
 
     def send_data(self, data: bytes) -> None: ...
 
+    def send_parts(self, parts: list[bytes | memoryview]) -> None:
+        """Send the parts as one piece of the body, without joining them."""
+
     def send_end(self) -> None: ...
+
+    def close(self) -> None:
+        """Send what is buffered, then close, whatever is missing."""
 
     def settle(self) -> None:
         """The response is complete: finish the exchange as soon as nothing runs for it any more."""
@@ -120,10 +127,13 @@ class HttpExchange:
         self.on_cancel = None
         self._channel.run(work)
 
-    def start_stream(self, status: int, headers: Headers) -> None:
-        """Send the head of a response whose body follows by `write`, up to `end_stream`. Raises like `respond`."""
+    def start_stream(self, status: int, headers: Headers, length: int | None = None) -> None:
+        """Send the head of a response whose body follows by `write`, up to `end_stream`. Raises like `respond`.
+
+        A body whose `length` is given must have that many octets; one without is sent in chunks.
+        """
         self._expect(False)
-        self._channel.send_head(status, headers)
+        self._channel.send_head(status, headers, length)
         self.status = status
         self.started_response = True
 
@@ -132,6 +142,18 @@ class HttpExchange:
         self._expect(True)
         self._channel.send_data(data)
         self._count(data)
+
+    def write_parts(self, parts: list[bytes | memoryview]) -> None:
+        """Send a part of the body that lies in pieces, as `write` does but without a copy."""
+        self._expect(True)
+        self._channel.send_parts(parts)
+        if self.head.method != b"HEAD":
+            self.bytes_out += sum(map(len, parts))
+
+    @property
+    def must_drain(self) -> bool:
+        """Whether so much waits for the client that whoever has more should `drain` first."""
+        return self._channel.unsent_bytes > WRITE_BUFFER_BYTES
 
     @property
     def waiting_bytes(self) -> int:
@@ -149,6 +171,17 @@ class HttpExchange:
         self._channel.send_end()
         self.finished = True
         self._channel.settle()
+
+    def cut(self) -> None:
+        """End a response that has begun and cannot be completed: without its end, the client sees that it is not whole.
+
+        The connection closes, and the exchange with it.
+        """
+        self._expect(True)
+        self.on_cancel = None
+        if not self.client_gone:
+            self._channel.close()
+            self._channel.settle()
 
     def _expect(self, started: bool) -> None:
         if self.started_response != started or self.finished:

@@ -16,7 +16,7 @@ cdef class ServerConnection:
     cdef public bint _blank_line_ignored
     cdef public bint _continue_expected
     cdef public object _response
-    cdef public bint _response_chunked
+    cdef public object _stream
 
     cpdef _reset(self)
     cpdef receive_data(self, bytes data)
@@ -39,6 +39,7 @@ cdef class ClientConnection:
     cdef public object _h11
     cdef public object _body
     cdef public bytes _method
+    cdef public list _pieces
     cdef public int _interim
     cdef public bint response_started
 

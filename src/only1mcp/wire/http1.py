@@ -30,7 +30,7 @@ from only1mcp.wire.http1_head import (
     read_request_head,
     read_response_head,
 )
-from only1mcp.wire.http1_write import h11_after, request_bytes, response_bytes
+from only1mcp.wire.http1_write import CLOSE_DELIMITED, StreamFraming, h11_after, request_bytes, response_bytes
 
 # Interim responses that one request may get before its answer; more is a way to keep us busy for ever.
 MAX_INTERIM_RESPONSES: Final = 16
@@ -73,7 +73,7 @@ class ServerConnection:
         self._blank_line_ignored = False
         self._continue_expected = False
         self._response: _State = _HEAD
-        self._response_chunked = False
+        self._stream = CLOSE_DELIMITED
 
     def __repr__(self) -> str:
         return f"<ServerConnection request={self._state.value} response={self._response.value}>"
@@ -137,32 +137,36 @@ class ServerConnection:
         self._response = _DONE
         return message
 
-    def send_head(self, status: int, headers: Headers) -> bytes:
-        """Return the head of a streamed response, to be followed by `send_data` and `send_end`."""
+    def send_head(self, status: int, headers: Headers, length: int | None = None) -> bytes:
+        """Return the head of a streamed response; `send_data`, of `length` octets if given, and `send_end` follow."""
         if status in (204, 304):
             raise ValueError(f"a response with status {status} has no body to stream")
-        self._response_chunked = self._head is not None and self._head.http_version != b"1.0"
-        if not self._response_chunked:
+        chunked = length is None and self._head is not None and self._head.http_version != b"1.0"
+        if length is None and not chunked:
             self.close_after = True
-        message = self._write(status, headers, -1, self._response_chunked, b"")
+        self._stream = StreamFraming(length, chunked=chunked)
+        message = self._write(status, headers, -1 if length is None else length, chunked, b"")
         self._response = _BODY
         return message
 
     def send_data(self, data: bytes) -> bytes:
         """Return `data` framed as a part of the body; it may be empty."""
+        before, after = self.frame_data(len(data))
+        return b"" if self._method == b"HEAD" else before + data + after if before else data
+
+    def frame_data(self, size: int) -> tuple[bytes, bytes]:
+        """Return what stands before and behind the next `size` octets of the body, which are sent as they are."""
         if self._response is not _BODY:
             raise RuntimeError(f"expected a started stream, got data in state {self._response.value}")
-        # An empty chunk would end the body.
-        if self._method == b"HEAD" or not data:
-            return b""
-        return b"%x\r\n%b\r\n" % (len(data), data) if self._response_chunked else data
+        return self._stream.around(size)
 
     def send_end(self) -> bytes:
         """Return the end of a streamed body; without chunks it is the end of the connection."""
         if self._response is not _BODY:
             raise RuntimeError(f"expected a started stream, got its end in state {self._response.value}")
+        end = self._stream.end()
         self._response = _DONE
-        return b"0\r\n\r\n" if self._response_chunked and self._method != b"HEAD" else b""
+        return b"" if self._method == b"HEAD" else end
 
     def start_next_cycle(self) -> bool:
         """Return True and get ready for the next request, or False when the connection must close.
@@ -260,6 +264,7 @@ class ClientConnection:
         # Only for what is not plain.
         self._h11: h11.Connection | None = None
         self._body: Body = NO_BODY
+        self._pieces: list[bytes] = []
         # Of the request that was sent; empty when there is none.
         self._method = b""
         self._interim = 0
@@ -291,7 +296,10 @@ class ClientConnection:
 
     def receive_data(self, data: bytes) -> None:
         self.response_started = True
-        self._buffer += data
+        if not self._buffer and self._state is _BODY and self._body.maybe_take(data):
+            self._pieces.append(data)  # what most pieces of a large body come to, and needs no copy
+        else:
+            self._buffer += data
 
     def receive_eof(self) -> None:
         self._eof = True
@@ -377,7 +385,7 @@ class ClientConnection:
         return head
 
     def _next_data(self) -> ClientEvent | None:
-        data = self._body.maybe_read(self._buffer)
+        data = self._pieces.pop(0) if self._pieces else self._body.maybe_read(self._buffer)
         if data is not None:
             return data
         if self._eof:

@@ -3,3 +3,4 @@ cdef class LengthBody:
     cdef public bint complete
 
     cpdef maybe_read(self, bytearray buffer)
+    cpdef bint maybe_take(self, bytes data)

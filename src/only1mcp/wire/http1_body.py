@@ -36,6 +36,9 @@ class Body(Protocol):
     def maybe_read(self, buffer: bytearray) -> bytes | None:
         """Remove and return the body's octets that have arrived; None when there are none now."""
 
+    def maybe_take(self, data: bytes) -> bool:
+        """Count `data`, which comes next, as octets of the body and nothing else, if that is what they are."""
+
     def read_eof(self) -> None:
         """The connection ended: become complete, or raise `ProtocolError`."""
 
@@ -62,6 +65,13 @@ class LengthBody:
         self.complete = self._remaining == 0
         return data
 
+    def maybe_take(self, data: bytes) -> bool:
+        if len(data) > self._remaining:
+            return False
+        self._remaining -= len(data)
+        self.complete = self._remaining == 0
+        return True
+
     def read_eof(self) -> None:
         if not self.complete:
             raise ProtocolError(f"connection closed with {self._remaining} bytes of the body missing")
@@ -83,6 +93,9 @@ class UntilEOFBody:
         data = bytes(buffer)
         buffer.clear()
         return data or None
+
+    def maybe_take(self, data: bytes) -> bool:
+        return True
 
     def read_eof(self) -> None:
         self.complete = True
@@ -154,6 +167,13 @@ class ChunkedBody:
         if position:
             del buffer[:position]
         return bytes(data) or None
+
+    def maybe_take(self, data: bytes) -> bool:
+        # Inside a chunk, before its closing CRLF.
+        if len(data) > self._in_chunk - 2:
+            return False
+        self._in_chunk -= len(data)
+        return True
 
     def read_eof(self) -> None:
         if not self.complete:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from http import HTTPStatus
+from typing import Final
 
 import h11
 
@@ -16,6 +17,35 @@ _SET_BY_CONNECTION = frozenset({b"content-length", b"transfer-encoding", b"conne
 _STATUS_LINES = {
     status.value: b"HTTP/1.1 %d %s\r\n" % (status.value, status.phrase.encode("ascii")) for status in HTTPStatus
 }
+
+
+class StreamFraming:
+    """The framing of a body that is sent in pieces: an announced length, chunks, or the end of the connection."""
+
+    __slots__ = ("_chunked", "_left")
+
+    def __init__(self, length: int | None, *, chunked: bool) -> None:
+        self._left = length
+        self._chunked = chunked
+
+    def around(self, size: int) -> tuple[bytes, bytes]:
+        """Return what stands before and behind the next `size` octets; raise RuntimeError for more than announced."""
+        if self._left is not None:
+            if size > self._left:
+                raise RuntimeError(f"expected at most {self._left} more octets of the body, got {size}")
+            self._left -= size
+        # An empty chunk would end the body.
+        return (b"%x\r\n" % size, b"\r\n") if self._chunked and size else (b"", b"")
+
+    def end(self) -> bytes:
+        """Return what ends the body; raise RuntimeError for less than announced."""
+        if self._left:
+            raise RuntimeError(f"expected {self._left} more octets of the body, got its end")
+        return b"0\r\n\r\n" if self._chunked else b""
+
+
+# Has nothing to remember, so that all exchanges share it.
+CLOSE_DELIMITED: Final = StreamFraming(None, chunked=False)
 
 
 def request_bytes(
