@@ -32,6 +32,7 @@ class Channel:
         self.headers: dict[bytes, bytes] = {}
         self.body = b""
         self.complete = False
+        self.closed = False
         self.unsent_bytes = 0
         self.answers = 0
         self.task: asyncio.Task[None] | None = None
@@ -41,15 +42,21 @@ class Channel:
         self.body = body
         self.complete = True
 
-    def send_head(self, status: int, headers: Headers) -> None:
+    def send_head(self, status: int, headers: Headers, length: int | None = None) -> None:
         self.answers += 1
         self.status, self.headers = status, dict(headers)
 
     def send_data(self, data: bytes) -> None:
         self.body += data
 
+    def send_parts(self, parts: list[bytes | memoryview]) -> None:
+        self.body += b"".join(parts)
+
     def send_end(self) -> None:
         self.complete = True
+
+    def close(self) -> None:
+        self.closed = True
 
     def settle(self) -> None:
         pass

@@ -175,6 +175,80 @@ def test_events_before_an_oversized_one_are_returned() -> None:
         decoder.receive_data(b"")
 
 
+def taken_apart(stream: bytes, before: int, sizes: list[int]) -> tuple[bytes, list[Event]] | None:
+    """Open the event that is unfinished after `before` bytes; return its data, and the events behind it."""
+    decoder = SSEDecoder(LIMIT)
+    if decoder.receive_data(stream[:before]) or (data := decoder.unfinished_data()) is None:
+        return None
+    event = decoder.open_event()
+    assert decoder.unfinished_bytes == 0
+    position = before
+    for size in [*sizes, len(stream)]:
+        data += b"".join(event.receive_data(stream[position : position + size]))
+        position = min(position + size, len(stream))
+        if event.complete:
+            break
+    assert event.complete
+    return data, decoder.receive_data(event.rest + stream[position:])
+
+
+ends = st.sampled_from([b"\n", b"\r\n", b"\r"])
+values = st.binary(max_size=12).map(lambda value: value.translate(None, b"\r\n"))
+field_lines = st.one_of(
+    values.map(lambda value: b"data: " + value),
+    values.map(lambda value: b"data:" + value),
+    st.sampled_from([b"data", b"data:", b": comment", b"id: 7", b"retry: 5", b"dat: x", b"event: message", b"event:"]),
+)
+
+
+@given(
+    st.lists(field_lines, min_size=1, max_size=6), ends, st.integers(1, 80), st.lists(st.integers(1, 9), max_size=40)
+)
+def test_an_event_that_is_taken_apart_has_the_same_data(
+    lines: list[bytes], end: bytes, before: int, sizes: list[int]
+) -> None:
+    first = b"".join(line + end for line in [b"data: begin", *lines, b""])
+    stream = first + b"data: next" + end + end
+    (whole, following), _ = decode(stream)
+    taken = taken_apart(stream, min(before, len(first) - len(end)), sizes)
+    if taken is not None:
+        assert taken[0] == whole.data
+        assert [event.data for event in taken[1]] == [following.data]
+
+
+def test_an_event_can_be_taken_apart_from_its_first_octets_on() -> None:
+    assert taken_apart(b"data: ab\n\n", 6, [1] * 9) is None
+    assert taken_apart(b"data: ab\n\n", 7, [1] * 9) == (b"ab", [])
+    assert taken_apart(b"data: ab\ndata: cd\n\n", 9, [1] * 20) == (b"ab\ncd", [])
+    assert taken_apart(b"id: 1\ndata: ab\n\n", 6, []) is None
+    assert taken_apart(b"event: other\ndata: ab\n\n", 20, []) is None
+
+
+def test_an_event_that_turns_out_to_be_another_is_refused() -> None:
+    with pytest.raises(ProtocolError, match="no message"):
+        taken_apart(b"data: ab\nevent: other\n\n", 8, [1] * 30)
+
+
+def test_a_line_between_the_data_lines_is_not_held_without_limit() -> None:
+    decoder = SSEDecoder(LIMIT)
+    decoder.receive_data(b"data: ab\n: ")
+    assert decoder.unfinished_data() is None
+    decoder = SSEDecoder(LIMIT)
+    decoder.receive_data(b"data: ab\n")
+    event = decoder.open_event()
+    assert event.receive_data(b":" + b"x" * (LIMIT - 1)) == []
+    with pytest.raises(ProtocolError, match="longer"):
+        event.receive_data(b"x")
+
+
+def test_parts_of_an_event_are_not_copied() -> None:
+    decoder = SSEDecoder(LIMIT)
+    decoder.receive_data(b"data: ab")
+    piece = b"x" * 5000
+    (part,) = decoder.open_event().receive_data(piece)
+    assert part is piece
+
+
 def test_encode() -> None:
     assert encode(b"{}") == b"event: message\ndata: {}\n\n"
     assert encode(b"", "endpoint", "7-1") == b"event: endpoint\nid: 7-1\ndata: \n\n"

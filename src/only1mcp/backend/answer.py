@@ -1,5 +1,7 @@
 """What an HTTP backend answers: one JSON-RPC response as JSON or on an event stream, or a status that refuses.
 
+A response is gathered, or goes to the passage of its call as it comes (`backend.passing`).
+
 Nothing here is trusted: sizes are bounded, ids compared, and what does not fit ends as a `BackendError`.
 """
 
@@ -9,8 +11,9 @@ import logging
 from typing import Final
 
 from only1mcp._fast import ERROR, REQUEST, RESULT, Envelope, elements, scan
-from only1mcp.backend.base import BackendCall, OnMessage
+from only1mcp.backend.base import PASSED, BackendCall, OnMessage, Outcome
 from only1mcp.backend.connection import HttpConnection
+from only1mcp.backend.passing import Clock, Passing, keep_pace
 from only1mcp.errors import BackendAnswerError, BackendRefused, ProtocolError
 from only1mcp.wire import mcp
 from only1mcp.wire.http1_events import END, ResponseHead
@@ -22,8 +25,11 @@ log = logging.getLogger("only1mcp.backend")
 JSON: Final = b"application/json"
 SSE: Final = b"text/event-stream"
 
-# One JSON body or one event. A backend that never stops sending would otherwise take the proxy's memory with it.
+# One JSON body or one event that is gathered. A backend that never stops sending would otherwise take the proxy's
+# memory with it.
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
+# A response up to this is gathered: it costs less to handle in one piece, and its errors can still be told.
+PASS_BYTES: Final = 64 * 1024
 # Only revision 2025-03-26 has batches. Taken apart they cost a hundred bytes of memory for each byte of hostile input.
 BATCH_REVISION: Final = "2025-03-26"
 MAX_BATCH_BYTES: Final = 1024 * 1024
@@ -44,15 +50,17 @@ class CallReader:
         self._in_session = in_session
         self._revision = revision
         self._decoder: SSEDecoder | None = None
+        # Stopped while a passage makes us wait.
+        self.clock: Clock | None = None
 
-    async def read(self, connection: HttpConnection, head: ResponseHead) -> Envelope:
+    async def read(self, connection: HttpConnection, head: ResponseHead) -> Outcome:
         """Return the response to the call; raise `BackendRefused`, or `BackendAnswerError` for what is none."""
         media = self._media(head)
-        if media == JSON:
-            return self._match(head, await read_body(connection, head))
         try:
+            if media == JSON:
+                return await self._read_json(connection, head)
             if media == SSE:
-                return self._accept(head, await self._read_stream(connection))
+                return await self._read_stream(connection, head)
         except ProtocolError as error:
             raise _invalid(head, error) from error
         raise self._no_answer(head, media)
@@ -119,14 +127,50 @@ class CallReader:
             return refused(head.status)
         return BackendAnswerError(f"expected JSON or an event stream, got content type {_shown(media)}")
 
-    async def _read_stream(self, connection: HttpConnection) -> Envelope:
+    async def _read_json(self, connection: HttpConnection, head: ResponseHead) -> Outcome:
+        length = head.content_length
+        passing = self._passing(head) if length is None or length > PASS_BYTES else None
+        begin = b""
+        if passing is not None:
+            begin = await read_beginning(connection, PASS_BYTES)
+            if len(begin) > PASS_BYTES and passing.maybe_begin(begin, length):
+                return await passing.pass_body(connection)
+        return self._match(head, await read_body(connection, head, begin))
+
+    async def _read_stream(self, connection: HttpConnection, head: ResponseHead) -> Outcome:
         decoder = self._decoder = SSEDecoder(MAX_ANSWER_BYTES)
+        tried = False
         while (piece := await connection.next_event()) is not END:
             assert isinstance(piece, bytes)
             response = self._take_events(decoder, connection, piece)
             if response is not None:
-                return response
+                return self._accept(head, response)
+            if decoder.unfinished_bytes <= PASS_BYTES:
+                tried = False
+            elif not tried and (begin := decoder.unfinished_data()) is not None:
+                tried = True
+                passing = self._passing(head)
+                if passing is not None and passing.maybe_begin(begin, None):
+                    return await self._pass_event(passing, connection, decoder)
+            if self._call.reader is not None:
+                await keep_pace(self._call.reader, self.clock)
         raise _without_response()
+
+    async def _pass_event(self, passing: Passing, connection: HttpConnection, decoder: SSEDecoder) -> Outcome:
+        rest = await passing.pass_event(connection, decoder)
+        if rest is None:
+            raise _without_response()
+        if rest and self.is_surplus(rest):
+            connection.abort()
+        return PASSED
+
+    def _passing(self, head: ResponseHead) -> Passing | None:
+        """Return what lets a large result pass, None where it must be gathered."""
+        call = self._call
+        # A batch is taken apart, and what refuses is read.
+        if call.passage is None or head.status != 200 or self._revision == BATCH_REVISION:
+            return None
+        return Passing(call.id, call.passage, self.clock)
 
     def _take_events(self, decoder: SSEDecoder, connection: HttpConnection, piece: bytes) -> Envelope | None:
         response = None
@@ -205,13 +249,26 @@ async def read_status(connection: HttpConnection, head: ResponseHead) -> int:
     return head.status
 
 
-async def read_body(connection: HttpConnection, head: ResponseHead) -> bytes:
-    """Return the whole body; raise `BackendAnswerError` when it is longer than `MAX_ANSWER_BYTES` or breaks off."""
+async def read_beginning(connection: HttpConnection, above: int) -> bytes:
+    """Return the body up to the piece that brings it above so many bytes, or all of it."""
+    pieces: list[bytes] = []
+    size = 0
+    while size <= above and (piece := await connection.next_event()) is not END:
+        assert isinstance(piece, bytes)
+        pieces.append(piece)
+        size += len(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+async def read_body(connection: HttpConnection, head: ResponseHead, first: bytes = b"") -> bytes:
+    """Return the whole body, whose beginning may have been read already.
+
+    Raise `BackendAnswerError` when it is longer than `MAX_ANSWER_BYTES` or breaks off.
+    """
     if head.content_length is not None and head.content_length > MAX_ANSWER_BYTES:
         raise BackendAnswerError(f"the answer is longer than {MAX_ANSWER_BYTES} bytes")
-    first = b""
     whole: bytearray | None = None  # most answers are one piece and are not copied
-    while (piece := await connection.next_event()) is not END:
+    while not connection.ended and (piece := await connection.next_event()) is not END:
         assert isinstance(piece, bytes)
         if whole is not None:
             whole += piece

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from only1mcp import __version__
 from only1mcp._fast import Envelope
@@ -15,7 +16,39 @@ from only1mcp.wire.eras import Caller
 CALLER = Caller(client_info=b'{"name":"only1mcp","version":"' + __version__.encode() + b'"}')
 
 OnMessage = Callable[[Envelope], None]
-Done = Callable[[Envelope | BackendError], None]
+
+
+class Reader(Protocol):
+    """Whoever reads what a call brings."""
+
+    @property
+    def must_drain(self) -> bool:
+        """Whether so much waits for the reader that `drain` comes before more."""
+
+    async def drain(self) -> None: ...
+
+
+class Passage(Reader, Protocol):
+    """Where a result that is too large to be gathered goes as it comes, with the id that its reader knows."""
+
+    @property
+    def id(self) -> bytes:
+        """The JSON text that takes the place of the call's id."""
+
+    def begin_passing(self, length: int | None) -> bool:
+        """Get ready for a result of `length` octets, None when that is not known; False where it must come whole."""
+
+    def let_pass(self, parts: list[bytes | memoryview]) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """What a call comes to whose result has gone to its passage, complete but for the end of the response."""
+
+
+PASSED = Passed()
+Outcome = Envelope | Passed
+Done = Callable[[Outcome | BackendError], None]
 
 
 @dataclass(slots=True)
@@ -25,8 +58,11 @@ class BackendCall:
     `message` is the complete request whose id is the JSON text `id`, unique among the requests outstanding on this
     endpoint. `name` and `param_headers` are what the stateless era mirrors into `Mcp-Name` (plain, unencoded) and
     `Mcp-Param-*` headers (already encoded); transports without headers ignore them. `timeout_s` bounds the time until
-    the answer is complete; None means no limit (subscriptions). `on_message` receives every notification and every
-    server-to-client request that arrives on this request's own stream, in order, before `call` returns.
+    the answer is complete, waiting for a passage not counted; None means no limit (subscriptions). `on_message`
+    receives every notification and every server-to-client request that arrives on this request's own stream, in order,
+    before `call` returns; where they come faster than the `reader` takes them, the transport waits if it can. A large
+    result may go to the `passage` piece by piece: when the call fails after that, the reader must be shown that the end
+    is missing.
     """
 
     method: str
@@ -36,6 +72,8 @@ class BackendCall:
     name: str | None = None
     param_headers: tuple[tuple[bytes, bytes], ...] = ()
     on_message: OnMessage | None = None
+    reader: Reader | None = None
+    passage: Passage | None = None
 
 
 class Transport(ABC):
@@ -66,11 +104,15 @@ class Transport(ABC):
         transport prescribe.
         """
 
+    async def forward(self, call: BackendCall) -> Outcome:
+        """Do as `call`, but a large result may go to the passage of the call instead."""
+        return await self.call(call)
+
     def maybe_begin(self, call: BackendCall, done: Done) -> Callable[[], None] | None:
         """Send the request at once if that needs no waiting, else return None, with nothing done.
 
-        `done` is called once, later, with what `call` would return or raise. The function that is returned cancels the
-        request as the cancellation of `call` does; `done` is not called after it.
+        `done` is called once, later, with what `forward` would return or raise. The function that is returned cancels
+        the request as the cancellation of `call` does; `done` is not called after it.
         """
         return None
 

@@ -6,9 +6,8 @@ import asyncio
 import logging
 from typing import Final, Protocol
 
-from only1mcp._fast import Envelope
 from only1mcp.backend.answer import CallReader
-from only1mcp.backend.base import BackendCall, Done
+from only1mcp.backend.base import BackendCall, Done, Outcome
 from only1mcp.backend.connection import HttpConnection
 from only1mcp.errors import BackendAnswerError, BackendError, BackendRefused, BackendTimeout
 from only1mcp.wire.http1_events import Headers
@@ -39,7 +38,18 @@ class Owner(Protocol):
 class DirectCall:
     """One call between its request and the end of its answer: after `begin` comes `end`, once, or `cancel`."""
 
-    __slots__ = ("_done", "_owner", "_repeated", "_watch", "call", "connection", "deadline", "reader", "task")
+    __slots__ = (
+        "_done",
+        "_left_s",
+        "_owner",
+        "_repeated",
+        "_watch",
+        "call",
+        "connection",
+        "deadline",
+        "reader",
+        "task",
+    )
 
     def __init__(
         self,
@@ -60,6 +70,7 @@ class DirectCall:
         # What goes on with the call when it takes more than one read.
         self.task: asyncio.Task[None] | None = None
         self._repeated = False
+        self._left_s = NEVER
 
     def begin(self, target: bytes, headers: Headers) -> None:
         """Send the request; raise ValueError, with nothing sent, when it must not be."""
@@ -77,7 +88,7 @@ class DirectCall:
             self._owner.read_on(self)
             return
         try:
-            outcome: Envelope | BackendError = self.reader.read_whole(self.connection, *whole)
+            outcome: Outcome | BackendError = self.reader.read_whole(self.connection, *whole)
         except BackendRefused as error:
             outcome = error
         except BackendError as error:
@@ -107,10 +118,21 @@ class DirectCall:
             self._let_go()
             self.end(BackendTimeout(f"no complete answer within {self.call.timeout_s} s"))
 
+    def stop(self) -> None:
+        """Stop the clock: the backend is not what is waited for."""
+        self._left_s = self.deadline - self._watch.now()
+        self.deadline = NEVER
+
+    def go_on(self) -> None:
+        """Let the clock go on, unless the call has ended meanwhile."""
+        if self._done is not None:
+            self._watch.set(self, self._watch.now() + self._left_s)
+
     def close(self) -> None:
         """The transport closes, and with it the connection: no answer will come."""
-        if self.task is not None:
-            self.task.cancel()
+        task, self.task = self.task, None
+        if task is not None:
+            task.cancel()
         self.end(BackendAnswerError("the connection was closed before the answer was complete"))
 
     def failed(self, error: Exception) -> BackendError:
@@ -119,7 +141,7 @@ class DirectCall:
         self.connection.abort()
         return BackendError("the answer could not be read")
 
-    def end(self, outcome: Envelope | BackendError) -> None:
+    def end(self, outcome: Outcome | BackendError) -> None:
         """Report what became of the call."""
         done, self._done = self._done, None
         if done is not None:
@@ -131,8 +153,10 @@ class DirectCall:
             done(outcome)
 
     def _let_go(self) -> None:
-        if self.task is not None:
-            self.task.cancel()
+        # A cancelled task holds its frame, and that this call: the two would keep what was received so far.
+        task, self.task = self.task, None
+        if task is not None:
+            task.cancel()
         if not self._repeated:  # otherwise the task has a connection of its own and tells the backend itself
             # Not left to the task: one that is cancelled before it has run never runs.
             self.connection.abort()
@@ -156,6 +180,15 @@ class DeadlineWatch:
         if deadline < self._fires_at:
             self._set(deadline)
         return deadline
+
+    def now(self) -> float:
+        return self._loop.time()
+
+    def set(self, direct: DirectCall, deadline: float) -> None:
+        """Change the deadline of a call."""
+        direct.deadline = deadline
+        if deadline < self._fires_at:
+            self._set(deadline)
 
     def remove(self, direct: DirectCall) -> None:
         self._calls.pop(direct, None)

@@ -14,7 +14,7 @@ from typing import Any
 from only1mcp import __version__
 from only1mcp._fast import Envelope
 from only1mcp.backend import backoff
-from only1mcp.backend.base import BackendCall, Done, Transport
+from only1mcp.backend.base import BackendCall, Done, Outcome, Transport
 from only1mcp.backend.changes import announced, listen_handshake, listen_stateless
 from only1mcp.backend.era import Peer, establish
 from only1mcp.backend.inventory import Inventory, read_inventory
@@ -135,14 +135,14 @@ class Endpoint:
         """Return a JSON-RPC id, unique on this endpoint."""
         return b"%d" % next(self._ids)
 
-    async def call(self, call: BackendCall) -> Envelope:
-        """Carry one call; the endpoint learns from how it ends. Raise as `Transport.call` does."""
+    async def call(self, call: BackendCall) -> Outcome:
+        """Carry one call; the endpoint learns from how it ends. Raise as `Transport.forward` does."""
         transport = self._transport
         if transport is None or self.peer is None:
             raise BackendUnavailable(f"backend {self.id!r} is not available", data={"backend": self.id})
         self.in_flight += 1
         try:
-            return await transport.call(call)
+            return await transport.forward(call)
         except BackendError as error:
             raise self._learn(transport, error) from error.__cause__
         finally:
@@ -154,7 +154,7 @@ class Endpoint:
         if transport is None or self.peer is None:
             return None
 
-        def ended(outcome: Envelope | BackendError) -> None:
+        def ended(outcome: Outcome | BackendError) -> None:
             learned = self._learn(transport, outcome) if isinstance(outcome, BackendError) else outcome
             self.in_flight -= 1
             done(learned)

@@ -15,9 +15,10 @@ import orjson
 
 from only1mcp._fast import Envelope, scan
 from only1mcp.backend import answer
-from only1mcp.backend.base import BackendCall, Done, Transport
+from only1mcp.backend.base import BackendCall, Done, Outcome, Transport
 from only1mcp.backend.connection import Event, HttpConnection, connect
 from only1mcp.backend.direct import DeadlineWatch, DirectCall
+from only1mcp.backend.passing import TimeoutClock
 from only1mcp.backend.pool import Pool
 from only1mcp.backend.target import constant_headers, parse_target
 from only1mcp.config.schema import BackendConfig
@@ -93,13 +94,19 @@ class HttpTransport(Transport):
         """Do nothing: connections open on demand."""
 
     async def call(self, call: BackendCall) -> Envelope:
+        outcome = await self._call(call)
+        assert isinstance(outcome, Envelope), "a call without a passage"
+        return outcome
+
+    async def forward(self, call: BackendCall) -> Outcome:
         return await self._call(call)
 
-    async def _call(self, call: BackendCall, *, again: bool = False) -> Envelope:
+    async def _call(self, call: BackendCall, *, again: bool = False) -> Outcome:
         headers = self._headers(call.method, call.name, call.param_headers)
         reader = self._reader(call)
         try:
-            async with asyncio.timeout(call.timeout_s):
+            async with asyncio.timeout(call.timeout_s) as timeout:
+                reader.clock = TimeoutClock(timeout)
                 result = await self._exchange(
                     b"POST",
                     headers,
@@ -187,10 +194,11 @@ class HttpTransport(Transport):
 
     async def _read_on(self, direct: DirectCall) -> None:
         connection, reader = direct.connection, direct.reader
+        reader.clock = direct
         try:
             head = await connection.next_event()
             assert isinstance(head, ResponseHead)
-            outcome: Envelope | BackendError = await reader.read(connection, head)
+            outcome: Outcome | BackendError = await reader.read(connection, head)
         except BackendRefused as error:
             outcome = error
         except BackendError as error:
@@ -202,19 +210,20 @@ class HttpTransport(Transport):
             connection.abort()
             raise
         finally:
+            reader.clock = None  # the two would hold each other
             self._let_go(connection, reader.is_surplus)
         self._end(direct, outcome)
 
     async def _begin_again(self, direct: DirectCall) -> None:
         try:
-            outcome: Envelope | BackendError = await self._call(direct.call, again=True)
+            outcome: Outcome | BackendError = await self._call(direct.call, again=True)
         except BackendError as error:
             outcome = error
         except Exception as error:  # noqa: BLE001 (whoever waits must hear of it)
             outcome = direct.failed(error)
         self._end(direct, outcome)
 
-    def _end(self, direct: DirectCall, outcome: Envelope | BackendError) -> None:
+    def _end(self, direct: DirectCall, outcome: Outcome | BackendError) -> None:
         direct.task = None
         direct.end(outcome)
 

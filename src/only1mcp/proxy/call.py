@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from only1mcp._fast import NOTIFICATION, REQUEST, Envelope, members
-from only1mcp.backend.base import CALLER, BackendCall
+from only1mcp.backend.base import CALLER, BackendCall, Outcome
 from only1mcp.backend.endpoint import Endpoint
 from only1mcp.backend.era import Peer
 from only1mcp.errors import BackendAnswerError, BackendError, BackendTimeout, BackendUnavailable, ProtocolError
@@ -31,9 +31,15 @@ MAX_ATTEMPTS = 3
 class Answer:
     """What a backend said, in its own era, and who it says it is."""
 
-    message: Envelope
+    outcome: Outcome
     era: Era
     server_info: dict[str, Any]
+
+    @property
+    def message(self) -> Envelope:
+        """The response; there is none any more where it has gone to its passage."""
+        assert isinstance(self.outcome, Envelope)
+        return self.outcome
 
 
 async def perform(
@@ -109,7 +115,7 @@ def maybe_begin(
     config = exchange.snapshot.config
     began = perf_counter()
 
-    def ended(outcome: Envelope | BackendError) -> None:
+    def ended(outcome: Outcome | BackendError) -> None:
         duration_s = perf_counter() - began
         if isinstance(outcome, BackendError):
             metrics.backend_failed(endpoint.id, duration_s)
@@ -136,7 +142,7 @@ def _pick(target: Target, failed: set[str]) -> Endpoint | None:
     return target.group.pick(target.hash_key, frozenset(failed)) or target.group.pick(target.hash_key)
 
 
-async def _attempt(exchange: Exchange, target: Target, endpoint: Endpoint, peer: Peer, timeout_s: float) -> Envelope:
+async def _attempt(exchange: Exchange, target: Target, endpoint: Endpoint, peer: Peer, timeout_s: float) -> Outcome:
     if timeout_s <= 0:
         raise BackendTimeout(f"backend {endpoint.id!r} did not come up in time", data={"backend": endpoint.id})
     return await endpoint.call(_prepare(exchange, target, endpoint, peer, timeout_s))
@@ -167,7 +173,16 @@ def _prepare(exchange: Exchange, target: Target, endpoint: Endpoint, peer: Peer,
         name=target.original if message.method in mcp.NAMED_BY else None,
         param_headers=headers,
         on_message=_Relay(exchange, endpoint, peer, outbound.progress_token).take,
+        # Others may wait for a call whose answer can be kept, and must not wait for the reader of the first.
+        reader=exchange if exchange.cache_key is None else None,
+        passage=exchange if _may_pass(exchange, peer) else None,
     )
+
+
+def _may_pass(exchange: Exchange, peer: Peer) -> bool:
+    """Return whether nothing in a result will be changed or kept, so that it need not be here as a whole."""
+    same_era = peer.era is exchange.era
+    return same_era and exchange.cache_key is None and not exchange.snapshot.catalog.rewrites_uris
 
 
 def to_client(exchange: Exchange, target: Target, method: str, answer: Answer) -> tuple[int, bytes]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 JSON = (b"content-type", b"application/json")
-# Interim messages are dropped while a client reads so slowly that this much waits for it.
+# Interim messages are dropped while a client reads so slowly that this much waits for it, unless their sender waits.
 MAX_WAITING_BYTES = 1 << 20
 
 
@@ -56,10 +56,12 @@ class Exchange:
         "http",
         "message",
         "method",
+        "passing",
         "principal",
         "revision",
         "session",
         "snapshot",
+        "streaming",
     )
 
     def __init__(self, http: HttpExchange, snapshot: Snapshot) -> None:
@@ -77,6 +79,10 @@ class Exchange:
         self.cache_key: Key | None = None
         # Counted among the requests in flight until the exchange ends.
         self.forwarded = False
+        # The response is a stream of events.
+        self.streaming = False
+        # The response is a result that has begun and cannot be taken back.
+        self.passing = False
         self.error: Only1MCPError | None = None
         self.cors: Headers = []
 
@@ -114,7 +120,42 @@ class Exchange:
                 (b"x-accel-buffering", b"no"),
             ]
             http.start_stream(200, stream + self.cors)
+            self.streaming = True
         http.write(sse.encode(message))
+
+    # A large result on its way through (`backend.base.Passage`).
+
+    def begin_passing(self, length: int | None) -> bool:
+        """Begin the response with a result of `length` octets; False where it must be whole first."""
+        http = self.http
+        if self.streaming:
+            http.write(b"event: message\ndata: ")
+        elif length is None and http.head.http_version == b"1.0":
+            return False  # to this client the end of the connection would be the end of the result, even where it broke
+        else:
+            http.start_stream(200, [JSON, *self.cors], length)
+        self.passing = True
+        return True
+
+    def let_pass(self, parts: list[bytes | memoryview]) -> None:
+        """Send parts of the result."""
+        if self.streaming:
+            # Line ends between JSON tokens; there are none within.
+            parts = [bytes(part).replace(b"\n", b"\ndata: ") for part in parts]
+        self.http.write_parts(parts)
+
+    @property
+    def must_drain(self) -> bool:
+        return self.http.must_drain
+
+    async def drain(self) -> None:
+        await self.http.drain()
+
+    def end_passing(self) -> None:
+        """The result is complete."""
+        if self.streaming:
+            self.http.write(b"\n\n")
+        self.http.end_stream()
 
     def refuse(self, error: Only1MCPError) -> None:
         """Answer with a JSON-RPC error and the HTTP status that belongs to it.
@@ -123,6 +164,9 @@ class Exchange:
         session, or of the connection, and would lose every other call with it.
         """
         self.error = error.with_traceback(None)  # whose frames hold this exchange
+        if self.passing:
+            self.http.cut()
+            return
         id = self.message.id if self.message is not None else None
         self.reply(
             200 if self.session is not None else error.http_status, error_message(error, id), advice_headers(error)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 from only1mcp._fast import scan
+from only1mcp.backend.base import Passed
 from only1mcp.backend.endpoint import Endpoint
 from only1mcp.errors import BackendError, Only1MCPError
 from only1mcp.metrics import Metrics
@@ -84,6 +85,9 @@ class Forwarder:
 
     def deliver(self, exchange: Exchange, target: Target, method: str, answer: Answer) -> None:
         """Answer the client, and keep the result where it may be kept."""
+        if isinstance(answer.outcome, Passed):
+            exchange.end_passing()
+            return
         status, body = to_client(exchange, target, method, answer)
         if exchange.cache_key is not None:
             self._keep(exchange.cache_key, answer)

@@ -1,4 +1,4 @@
-"""Server-sent events as bytes: a decoder that takes them in any pieces, and the encoder.
+"""Server-sent events as bytes: a decoder that takes them in any pieces, one for the parts of an event, an encoder.
 
 Both follow the WHATWG HTML standard, section 9.2 "Server-sent events" (https://html.spec.whatwg.org/#server-sent-events).
 Data stays bytes: MCP puts one JSON text into each event, and whoever reads it validates its UTF-8.
@@ -99,6 +99,31 @@ class SSEDecoder:
             return self._fail(events)
         return events
 
+    @property
+    def unfinished_bytes(self) -> int:
+        """How much is held of an event that is not complete."""
+        return len(self._line) + len(self._data)
+
+    def unfinished_data(self) -> bytes | None:
+        """Return the data of a `message` event as far as it is here; None where that is no event, or not clear yet."""
+        if self._event not in ("", "message"):
+            return None
+        if not self._line:
+            return bytes(self._data[:-1]) if self._data else None
+        # One octet more than the field name and its blank, which is not part of the value.
+        if not self._line.startswith(b"data:") or len(self._line) < len(b"data: x"):
+            return None
+        return bytes(self._data) + bytes(self._line[5:]).removeprefix(b" ")
+
+    def open_event(self) -> OpenEvent:
+        """Return what reads on where `unfinished_data` ends. Give `receive_data` what it leaves behind the event."""
+        event = OpenEvent(bool(self._line), self._after_cr, self.max_event_bytes)
+        self._line.clear()
+        self._data.clear()
+        self._event = ""
+        self._after_cr = False
+        return event
+
     def _fail(self, events: list[Event]) -> list[Event]:
         self._error = ProtocolError(f"an event is longer than {self.max_event_bytes} bytes", http_status=413)
         self._line.clear()
@@ -121,6 +146,73 @@ class SSEDecoder:
                 self.last_event_id = value.decode("utf-8", "replace")
         elif name == b"retry" and value.isdigit() and len(value) <= MAX_RETRY_DIGITS:
             self.retry_ms = int(value)
+
+
+class OpenEvent:
+    """The rest of one event, whose data is taken part by part instead of being held."""
+
+    def __init__(self, in_data: bool, after_cr: bool, max_line_bytes: int) -> None:
+        self.complete = False
+        # What came behind the event.
+        self.rest = b""
+        self._in_data = in_data
+        self._after_cr = after_cr
+        self._max_line = max_line_bytes
+        # The beginning of a line whose field is not known yet, or has no part in the data.
+        self._line = bytearray()
+
+    def receive_data(self, data: bytes) -> list[bytes]:
+        """Return the parts of the event's data that `data` brings; raise `ProtocolError` if it is no `message`."""
+        position = 0
+        if self._after_cr and data:
+            self._after_cr = False
+            position = int(data[0] == LF)
+        parts: list[bytes] = []
+        while position < len(data) and not self.complete:
+            end = _line_end(data, position)
+            stop = len(data) if end < 0 else end
+            if self._in_data:
+                if stop > position:
+                    parts.append(data[position:stop])  # of all of `data` this is no copy
+            else:
+                self._line += data[position:stop]
+                self._look_at_line(parts, whole=end >= 0)
+            position = stop
+            if end >= 0:
+                position = self._end_line(data, end)
+        self.rest = data[position:]
+        return parts
+
+    def _look_at_line(self, parts: list[bytes], *, whole: bool) -> None:
+        line = self._line
+        if not line:
+            self.complete = whole
+        elif (line.startswith(b"data:") and (whole or len(line) >= len(b"data: x"))) or (whole and line == b"data"):
+            self._begin_data(parts)
+        elif whole and line.startswith(b"event:") and bytes(line[6:]).removeprefix(b" ") not in (b"", b"message"):
+            raise ProtocolError("an event turned out to be no message")
+        elif len(line) > self._max_line:
+            raise ProtocolError(f"a line of an event is longer than {self._max_line} bytes")
+
+    def _begin_data(self, parts: list[bytes]) -> None:
+        self._in_data = True
+        parts.append(b"\n" + bytes(self._line[5:]).removeprefix(b" "))
+
+    def _end_line(self, data: bytes, end: int) -> int:
+        """Move past the end of the line."""
+        self._in_data = False
+        self._line.clear()
+        if data[end] == LF:
+            return end + 1
+        self._after_cr = end + 1 == len(data)
+        return end + 1 + int(data[end + 1 : end + 2] == b"\n")
+
+
+def _line_end(data: bytes, start: int) -> int:
+    """Return where the line that begins at `start` ends, below 0 if it does not; each octet is looked at twice."""
+    lf = data.find(b"\n", start)
+    cr = data.find(b"\r", start, len(data) if lf < 0 else lf)
+    return lf if cr < 0 else cr
 
 
 def encode(data: bytes, event: str = "message", id: str | None = None) -> bytes:
