@@ -1,6 +1,13 @@
-"""Heads as MCP clients and servers write them: those of the SDKs, curl, Java and Go as captured, others by source."""
+"""Heads as MCP clients and servers write them.
+
+Those in captured_heads.json are as SDKs of several versions, HTTP libraries and servers sent them to one another
+(scripts/record_heads.py wrote them down); those below are in the words of their sources where not captured.
+"""
 
 from __future__ import annotations
+
+import json
+from pathlib import Path
 
 _SESSION = "mcp-session-id: a46ec078-b62b-4523-8030-0bcbf72ae52d"
 
@@ -250,3 +257,11 @@ RESPONSES = {
 }
 REQUEST_HEADS = {name: _head(text) for name, text in REQUESTS.items()}
 RESPONSE_HEADS = {name: _head(text) for name, text in RESPONSES.items()}
+
+_CAPTURED = json.loads(Path(__file__).with_name("captured_heads.json").read_text())
+# (role, what sent it and its place in the file, head).
+CAPTURED: list[tuple[str, str, bytes]] = [
+    (kept["role"], f"{kept['label']} {number}", kept["head"].encode("latin-1")) for number, kept in enumerate(_CAPTURED)
+]
+# Java's client asks for HTTP/2 with its request unless it is told not to: the one thing here that is left to h11.
+UPGRADES = [head for _, _, head in CAPTURED if b"\r\nUpgrade: h2c\r\n" in head]

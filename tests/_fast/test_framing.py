@@ -9,14 +9,16 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests._fast.http_heads import REQUEST_HEADS, RESPONSE_HEADS
+from tests._fast.http_heads import CAPTURED, REQUEST_HEADS, RESPONSE_HEADS, UPGRADES
 from tests.bytes_feed import cut_at, places, segmentations
 from tests.wire import test_http1 as corpus
 
 from only1mcp._fast import framing_reference, index_fields
 from only1mcp.errors import ProtocolError
 from only1mcp.wire import http1_body, http1_write
+from only1mcp.wire.http1 import ServerConnection
 from only1mcp.wire.http1_body import ChunkedBody
+from only1mcp.wire.http1_events import RequestHead
 from only1mcp.wire.http1_head import (
     HeadCutter,
     check_request_line,
@@ -93,9 +95,34 @@ def is_plain(role: str, data: bytes) -> bool:
 HEADS = [("request", name) for name in REQUEST_HEADS] + [("response", name) for name in RESPONSE_HEADS]
 
 
-@pytest.mark.parametrize(("role", "name"), HEADS)
-def test_real_heads_are_plain(role: str, name: str) -> None:
-    data = (REQUEST_HEADS if role == "request" else RESPONSE_HEADS)[name]
+def test_every_captured_head_but_a_wish_for_another_protocol_is_plain() -> None:
+    declined = [name for role, name, head in CAPTURED if not is_plain(role, head) and head not in UPGRADES]
+    assert declined == []
+    labels = [name for _, name, _ in CAPTURED]
+    for sender in ("python sdk 1", "python sdk 2", "typescript sdk 1", "node undici", "go", "java", "curl", "nginx"):
+        assert any(label.startswith(sender) for label in labels)
+
+
+def test_a_wish_for_another_protocol_is_read_by_h11_and_not_granted() -> None:
+    assert UPGRADES
+    for head in UPGRADES:
+        assert not is_plain("request", head)
+        connection = ServerConnection(MAX_HEAD, 1000)
+        connection.receive_data(head + b"x" * 46)
+        request = connection.next_event()
+        assert isinstance(request, RequestHead)
+        assert (request.method, request.content_length) == (b"POST", 46)
+
+
+PLAIN_HEADS = [
+    *[pytest.param(role, (REQUEST_HEADS if role == "request" else RESPONSE_HEADS)[name], id=name)
+      for role, name in HEADS],
+    *[pytest.param(role, head, id=name) for role, name, head in CAPTURED if head not in UPGRADES],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("role", "data"), PLAIN_HEADS)
+def test_real_heads_are_plain(role: str, data: bytes) -> None:
     expected = read(role, data)
     assert expected is not None
     for trailing in (b"\r\n", b"{}", data, b"\x00"):
