@@ -7,7 +7,8 @@ are found. Not flat is (each by the lower end of the 95 % interval of its slope)
 - resident memory that grows by more than 6 MiB an hour and more than 1 MiB in the run,
 - a median latency or CPU time of a request that grows by more than 30 % an hour and more than 5 % in the run,
 
-or any request without its right answer, or descriptors that pile up. Exits 1 when it is not flat.
+or any request without its right answer, requests that were due and never sent, or descriptors that pile up. Exits
+1 when it is not flat.
 """
 
 from __future__ import annotations
@@ -152,6 +153,9 @@ def judged(
     failed = sum(int(sample["failed"]) for sample in samples)
     if failed:
         reasons.append(f"{failed} requests failed")
+    unsent = int(samples[-1]["unsent"])
+    if unsent > options.connections:
+        reasons.append(f"{unsent} requests were due and never sent: proxy or machine could not keep up with the rate")
     if counted[-1]["descriptors"] > counted[0]["descriptors"] + DESCRIPTORS:
         reasons.append("descriptors")
     return {
@@ -163,6 +167,7 @@ def judged(
         "rate_per_s": rate,
         "requests": sum(int(sample["requests"]) for sample in samples),
         "failed": failed,
+        "unsent": unsent,
         "trends": {name: {**asdict(found), "judged": name in RULES} for name, found in trends.items()},
         "flat": not reasons,
         "reasons": reasons,

@@ -72,6 +72,7 @@ class Load:
         self.free: deque[Caller] = deque()
         self.latencies: list[float] = []
         self.failed = 0
+        self.unsent = 0
         self.ended = False
         self.connecting: set[asyncio.Task[None]] = set()
 
@@ -102,8 +103,8 @@ class Load:
                 reported = now
             await asyncio.sleep(TICK_S if self.rate else 0.02)
         self.ended = True
-        # What could not be sent in time was not served either.
-        self.failed += len(self.due)
+        # What could not be sent in time was not served either, be it the proxy that is slow or this machine.
+        self.unsent = len(self.due)
         self._report(time.perf_counter() - began, time.perf_counter() - reported)
 
     def _report(self, at_s: float, over_s: float) -> None:
@@ -111,9 +112,8 @@ class Load:
         failed, self.failed = self.failed, 0
         count = len(latencies)
         quantiles = {name: latencies[count * part // 100] * 1e6 if count else 0.0 for name, part in QUANTILES.items()}
-        print(
-            json.dumps({"at_s": at_s, "seconds": over_s, "requests": count, "failed": failed, **quantiles}), flush=True
-        )
+        counts = {"at_s": at_s, "seconds": over_s, "requests": count, "failed": failed, "unsent": self.unsent}
+        print(json.dumps(counts | quantiles), flush=True)
 
 
 class Caller(asyncio.Protocol):
