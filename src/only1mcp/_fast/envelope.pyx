@@ -44,10 +44,6 @@ NAME_TABLE[:] = [b"jsonrpc", b"id", b"method", b"params", b"result", b"error", b
 cdef Py_ssize_t NAME_LENGTHS[9]
 NAME_LENGTHS[:] = [7, 2, 6, 6, 6, 5, 4, 3, 5]
 
-cdef struct Piece:
-    Py_ssize_t start  # -1: absent
-    Py_ssize_t end
-
 cdef struct Found:
     Piece pieces[9]
     int ambiguous  # the first name that is repeated or spelled in another case, or -1
@@ -59,12 +55,6 @@ cdef struct Found:
 @cython.freelist(64)
 cdef class Envelope:
     """See `reference.Envelope`."""
-
-    cdef readonly bytes data
-    cdef readonly int kind
-    cdef readonly bytes id
-    cdef readonly str method
-    cdef Piece pieces[9]
 
     def __init__(self):
         raise TypeError("envelopes come from scan()")

@@ -51,7 +51,6 @@ Outcome = Envelope | Passed
 Done = Callable[[Outcome | BackendError], None]
 
 
-@dataclass(slots=True)
 class BackendCall:
     """One JSON-RPC request on its way to an endpoint.
 
@@ -65,15 +64,29 @@ class BackendCall:
     is missing.
     """
 
-    method: str
-    message: bytes
-    id: bytes
-    timeout_s: float | None
-    name: str | None = None
-    param_headers: tuple[tuple[bytes, bytes], ...] = ()
-    on_message: OnMessage | None = None
-    reader: Reader | None = None
-    passage: Passage | None = None
+    __slots__ = ("id", "message", "method", "name", "on_message", "param_headers", "passage", "reader", "timeout_s")
+
+    def __init__(
+        self,
+        method: str,
+        message: bytes,
+        id: bytes,
+        timeout_s: float | None,
+        name: str | None = None,
+        param_headers: tuple[tuple[bytes, bytes], ...] = (),
+        on_message: OnMessage | None = None,
+        reader: Reader | None = None,
+        passage: Passage | None = None,
+    ) -> None:
+        self.method = method
+        self.message = message
+        self.id = id
+        self.timeout_s = timeout_s
+        self.name = name
+        self.param_headers = param_headers
+        self.on_message = on_message
+        self.reader = reader
+        self.passage = passage
 
 
 class Transport(ABC):

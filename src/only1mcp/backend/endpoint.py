@@ -14,7 +14,7 @@ from typing import Any
 from only1mcp import __version__
 from only1mcp._fast import Envelope
 from only1mcp.backend import backoff
-from only1mcp.backend.base import BackendCall, Done, Outcome, Transport
+from only1mcp.backend.base import BackendCall, Outcome, Transport
 from only1mcp.backend.changes import announced, listen_handshake, listen_stateless
 from only1mcp.backend.era import Peer, establish
 from only1mcp.backend.inventory import Inventory, read_inventory
@@ -66,6 +66,7 @@ class Endpoint:
     ) -> None:
         self.config = config
         self.id = config.id
+        self.timeout_s = config.timeout_ms / 1000
         self._make_transport = make_transport
         self._on_change = on_change
         self._on_stale = on_stale
@@ -81,7 +82,7 @@ class Endpoint:
         self.in_flight = 0
         self.last_error: str | None = None
         # This connection.
-        self._transport: Transport | None = None
+        self.transport: Transport | None = None
         self._ids = count(1)
         self._wake = asyncio.Event()
         self._lost: str | None = None
@@ -137,40 +138,18 @@ class Endpoint:
 
     async def call(self, call: BackendCall) -> Outcome:
         """Carry one call; the endpoint learns from how it ends. Raise as `Transport.forward` does."""
-        transport = self._transport
+        transport = self.transport
         if transport is None or self.peer is None:
             raise BackendUnavailable(f"backend {self.id!r} is not available", data={"backend": self.id})
         self.in_flight += 1
         try:
             return await transport.forward(call)
         except BackendError as error:
-            raise self._learn(transport, error) from error.__cause__
+            raise self.learn(transport, error) from error.__cause__
         finally:
             self.in_flight -= 1
 
-    def maybe_begin(self, call: BackendCall, done: Done) -> Callable[[], None] | None:
-        """Carry one call without waiting, as `Transport.maybe_begin` does, or return None."""
-        transport = self._transport
-        if transport is None or self.peer is None:
-            return None
-
-        def ended(outcome: Outcome | BackendError) -> None:
-            learned = self._learn(transport, outcome) if isinstance(outcome, BackendError) else outcome
-            self.in_flight -= 1
-            done(learned)
-
-        cancel = transport.maybe_begin(call, ended)
-        if cancel is None:
-            return None
-        self.in_flight += 1
-
-        def cancelled() -> None:
-            self.in_flight -= 1
-            cancel()
-
-        return cancelled
-
-    def _learn(self, transport: Transport, error: BackendError) -> BackendError:
+    def learn(self, transport: Transport, error: BackendError) -> BackendError:
         """Draw the consequences of a failed call for the endpoint; return the error for whoever made the call."""
         if isinstance(error, BackendUnavailable):
             # A child tells itself when it dies, it may only be busy; and to lose an HTTP server is to cut off every
@@ -246,7 +225,7 @@ class Endpoint:
         self._lost = None
         self._stale = False
         transport = self._make_transport()
-        self._transport = transport
+        self.transport = transport
         self._ear = Ear(transport, name=self.id, on_change=self._changed)
         transport.on_message = self._on_message
         transport.on_lost = lambda reason: self._lose(transport, reason)
@@ -267,7 +246,7 @@ class Endpoint:
                     while self._lost is None:
                         await self._wake.wait()
                         self._wake.clear()
-            transport, peer = self._transport, self.peer
+            transport, peer = self.transport, self.peer
             if transport is not None and peer is not None:  # there is no peer once the endpoint is lost
                 self._stale = False
                 began = loop.time()
@@ -337,7 +316,7 @@ class Endpoint:
         self._wake.set()
 
     def _lose(self, transport: Transport, reason: str) -> None:
-        if transport is self._transport and self._lost is None:
+        if transport is self.transport and self._lost is None:
             self._lost = reason
             if self.state is State.UP:
                 # Calls that come before the reconnect wait for it instead of failing against a dead connection.
@@ -391,9 +370,9 @@ class Endpoint:
             await asyncio.gather(*self._streams, return_exceptions=True)
         if self._ear is not None:
             await self._ear.aclose()
-        transport = self._transport
+        transport = self.transport
         if transport is not None:
             transport.on_message = None
             transport.on_lost = None
             await transport.aclose()
-            self._transport = None  # not before: a cancelled close is begun again by `aclose`
+            self.transport = None  # not before: a cancelled close is begun again by `aclose`

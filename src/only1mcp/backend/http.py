@@ -32,7 +32,7 @@ from only1mcp.errors import (
 )
 from only1mcp.wire import jsonrpc, mcp
 from only1mcp.wire.http1_events import Headers, ResponseHead
-from only1mcp.wire.mcp import Era
+from only1mcp.wire.mcp import HANDSHAKE
 from only1mcp.wire.mirror import encode_header
 
 log = logging.getLogger("only1mcp.backend")
@@ -152,7 +152,7 @@ class HttpTransport(Transport):
             raise
 
     async def listen(self) -> None:
-        if self.revision is None or mcp.era_of(self.revision) is not Era.HANDSHAKE:
+        if self.revision is None or mcp.era_of(self.revision) is not HANDSHAKE:
             return
         headers = [*self._constant, (b"accept", b"text/event-stream"), *self._session_headers()]
         reader = answer.StreamReader(name=self.name, on_message=self.on_message, revision=self.revision)
@@ -243,7 +243,7 @@ class HttpTransport(Transport):
             self.session_id is not None
             and method != "initialize"
             and self.revision is not None
-            and mcp.era_of(self.revision) is Era.HANDSHAKE
+            and mcp.era_of(self.revision) is HANDSHAKE
         )
 
     def _session_headers(self) -> Headers:
@@ -257,7 +257,7 @@ class HttpTransport(Transport):
         """Return the headers of one POST. `initialize` goes out without version and session: it is what makes them."""
         if self.revision is None or method == "initialize":
             return self._post
-        if mcp.era_of(self.revision) is Era.HANDSHAKE:
+        if mcp.era_of(self.revision) is HANDSHAKE:
             return [*self._post, *self._session_headers()]
         headers = [*self._post, (mcp.HEADER_VERSION, self.revision.encode())]
         if method:
@@ -348,7 +348,7 @@ class HttpTransport(Transport):
         """Tell a handshake-era backend that nobody waits any more; in the stateless era the closed connection does."""
         if (
             self.revision is None
-            or mcp.era_of(self.revision) is not Era.HANDSHAKE
+            or mcp.era_of(self.revision) is not HANDSHAKE
             or call.method == "initialize"
             or self._closed
             or len(self._cancels) >= MAX_CANCELS

@@ -4,41 +4,46 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from only1mcp._fast import NOTIFICATION, REQUEST, Envelope, members
-from only1mcp.backend.base import CALLER, BackendCall, Outcome
+from only1mcp._fast import NOTIFICATION, REQUEST, members
+from only1mcp.backend.base import CALLER, BackendCall, Outcome, Passed, Transport
 from only1mcp.backend.endpoint import Endpoint
 from only1mcp.backend.era import Peer
 from only1mcp.errors import BackendAnswerError, BackendError, BackendTimeout, BackendUnavailable, ProtocolError
 from only1mcp.metrics import Metrics
 from only1mcp.proxy import uris
+from only1mcp.proxy.catalog import Catalog
 from only1mcp.proxy.exchange import Exchange
 from only1mcp.proxy.route import Target, arguments_of
 from only1mcp.wire import eras, jsonrpc, mcp
-from only1mcp.wire.mcp import Era
+from only1mcp.wire.mcp import HANDSHAKE, STATELESS, Era
 from only1mcp.wire.mirror import param_headers
+
+if TYPE_CHECKING:
+    from only1mcp._fast.envelope import Envelope
 
 # A call whose endpoint could not take it tries others; each was safe to leave, since nothing had reached it.
 MAX_ATTEMPTS = 3
 
 
-@dataclass(frozen=True, slots=True)
 class Answer:
     """What a backend said, in its own era, and who it says it is."""
 
-    outcome: Outcome
-    era: Era
-    server_info: dict[str, Any]
+    __slots__ = ("era", "outcome", "server_info")
+
+    def __init__(self, outcome: Outcome, era: Era, server_info: dict[str, Any]) -> None:
+        self.outcome = outcome
+        self.era = era
+        self.server_info = server_info
 
     @property
     def message(self) -> Envelope:
         """The response; there is none any more where it has gone to its passage."""
-        assert isinstance(self.outcome, Envelope)
+        assert not isinstance(self.outcome, Passed)
         return self.outcome
 
 
@@ -109,33 +114,61 @@ def maybe_begin(
     `done` is called once, later, with what the first attempt of `perform` would bring; the returned function calls it
     off.
     """
-    if endpoint.peer is None:
+    transport, peer = endpoint.transport, endpoint.peer
+    if transport is None or peer is None:
         return None
-    peer = endpoint.peer
-    config = exchange.snapshot.config
-    began = perf_counter()
-
-    def ended(outcome: Outcome | BackendError) -> None:
-        duration_s = perf_counter() - began
-        if isinstance(outcome, BackendError):
-            metrics.backend_failed(endpoint.id, duration_s)
-            done(outcome)
-        else:
-            metrics.backend_answered(endpoint.id, duration_s)
-            done(Answer(outcome, peer.era, peer.server_info))
-
-    timeout_s = min(endpoint.config.timeout_ms / 1000, config.proxy.timeouts.request_s)
-    cancel = endpoint.maybe_begin(_prepare(exchange, target, endpoint, peer, timeout_s), ended)
-    if cancel is None:
+    attempt = _Attempt(endpoint, transport, peer, metrics, done)
+    timeout_s = min(endpoint.timeout_s, exchange.snapshot.request_s)
+    call = _prepare(exchange, target, endpoint, peer, timeout_s)
+    attempt.cancel_call = transport.maybe_begin(call, attempt.ended)
+    if attempt.cancel_call is None:
         return None
+    endpoint.in_flight += 1
     exchange.backend = endpoint.id
+    return attempt.cancel
 
-    def cancelled() -> None:
-        # The client has left or cancelled: no fault of the backend, whatever it was about to say.
-        metrics.backend_answered(endpoint.id, perf_counter() - began)
-        cancel()
 
-    return cancelled
+class _Attempt:
+    """One call that goes without a task: after it has begun, either it ends or it is cancelled."""
+
+    __slots__ = ("_began", "_done", "_endpoint", "_metrics", "_peer", "_transport", "cancel_call")
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        transport: Transport,
+        peer: Peer,
+        metrics: Metrics,
+        done: Callable[[Answer | BackendError], None],
+    ) -> None:
+        self._endpoint = endpoint
+        self._transport = transport
+        self._peer = peer
+        self._metrics = metrics
+        self._done = done
+        self._began = perf_counter()
+        self.cancel_call: Callable[[], None] | None = None
+
+    def ended(self, outcome: Outcome | BackendError) -> None:
+        self.cancel_call = None
+        duration_s = perf_counter() - self._began
+        if isinstance(outcome, BackendError):
+            error = self._endpoint.learn(self._transport, outcome)
+            self._endpoint.in_flight -= 1
+            self._metrics.backend_failed(self._endpoint.id, duration_s)
+            self._done(error)
+        else:
+            self._endpoint.in_flight -= 1
+            self._metrics.backend_answered(self._endpoint.id, duration_s)
+            self._done(Answer(outcome, self._peer.era, self._peer.server_info))
+
+    def cancel(self) -> None:
+        """The client has left or cancelled: no fault of the backend, whatever it was about to say."""
+        cancel_call, self.cancel_call = self.cancel_call, None
+        if cancel_call is not None:
+            self._endpoint.in_flight -= 1
+            self._metrics.backend_answered(self._endpoint.id, perf_counter() - self._began)
+            cancel_call()
 
 
 def _pick(target: Target, failed: set[str]) -> Endpoint | None:
@@ -163,7 +196,7 @@ def _prepare(exchange: Exchange, target: Target, endpoint: Endpoint, peer: Peer,
         replace=target.replace,
     )
     headers: tuple[tuple[bytes, bytes], ...] = ()
-    if target.item is not None and target.item.annotations and peer.era is Era.STATELESS:
+    if target.item is not None and target.item.annotations and peer.era is STATELESS:
         headers = param_headers(target.item.annotations, arguments_of(message))
     return BackendCall(
         method=message.method or "",
@@ -172,7 +205,7 @@ def _prepare(exchange: Exchange, target: Target, endpoint: Endpoint, peer: Peer,
         timeout_s=timeout_s,
         name=target.original if message.method in mcp.NAMED_BY else None,
         param_headers=headers,
-        on_message=_Relay(exchange, endpoint, peer, outbound.progress_token).take,
+        on_message=_Relay(exchange, endpoint, peer, outbound.progress_token),
         # Others may wait for a call whose answer can be kept, and must not wait for the reader of the first.
         reader=exchange if exchange.cache_key is None else None,
         passage=exchange if _may_pass(exchange, peer) else None,
@@ -202,15 +235,21 @@ def to_client(exchange: Exchange, target: Target, method: str, answer: Answer) -
     )
     catalog = exchange.snapshot.catalog
     if catalog.rewrites_uris and b'"uri"' in body:
-        try:
-            body = uris.rewrite(body, method, lambda uri: catalog.public_uri(target.group.id, uri))
-        except ProtocolError as error:
-            raise BackendAnswerError(f"the backend's answer cannot be used: {error.message}") from error
+        body = _with_public_uris(body, method, catalog, target.group.id)
     return status, body
+
+
+def _with_public_uris(body: bytes, method: str, catalog: Catalog, group: str) -> bytes:
+    try:
+        return uris.rewrite(body, method, lambda uri: catalog.public_uri(group, uri))
+    except ProtocolError as error:
+        raise BackendAnswerError(f"the backend's answer cannot be used: {error.message}") from error
 
 
 class _Relay:
     """Takes what arrives on one call's own stream before its answer."""
+
+    __slots__ = ("_endpoint", "_exchange", "_progress_token", "_same_era")
 
     def __init__(self, exchange: Exchange, endpoint: Endpoint, peer: Peer, progress_token: bytes | None) -> None:
         self._exchange = exchange
@@ -218,7 +257,7 @@ class _Relay:
         self._same_era = peer.era is exchange.era
         self._progress_token = progress_token
 
-    def take(self, message: Envelope) -> None:
+    def __call__(self, message: Envelope) -> None:
         method = message.method
         if message.kind == REQUEST:
             self._endpoint.hear(message)
@@ -239,7 +278,7 @@ class _Relay:
 
     def _wants_logs(self) -> bool:
         """A stateless client gets log messages only where its request asked for them."""
-        if self._exchange.era is Era.HANDSHAKE:
+        if self._exchange.era is HANDSHAKE:
             return True
         message = self._exchange.message
         return (

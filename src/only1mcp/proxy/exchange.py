@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from only1mcp._fast import Envelope
 from only1mcp.config.schema import Config
 from only1mcp.errors import Only1MCPError, error_message
 from only1mcp.frontend.http_exchange import HttpExchange
@@ -24,22 +22,28 @@ from only1mcp.wire.mcp import Era
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from only1mcp._fast.envelope import Envelope
+
 JSON = (b"content-type", b"application/json")
 # Interim messages are dropped while a client reads so slowly that this much waits for it, unless their sender waits.
 MAX_WAITING_BYTES = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
 class Snapshot:
     """Configuration, backends and catalog at one moment; replaced whole, never changed."""
 
-    config: Config
-    groups: Mapping[str, Group]
-    catalog: Catalog
-    pages: Pages = field(init=False, repr=False, compare=False)
+    __slots__ = ("catalog", "config", "groups", "max_depth", "max_in_flight", "pages", "path", "request_s")
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "pages", Pages(self.catalog, self.groups, self.config.proxy.cache))
+    def __init__(self, config: Config, groups: Mapping[str, Group], catalog: Catalog) -> None:
+        self.config = config
+        self.groups = groups
+        self.catalog = catalog
+        self.pages = Pages(catalog, groups, config.proxy.cache)
+        # What every request asks of the configuration.
+        self.path = config.proxy.path.encode()
+        self.max_depth = config.proxy.limits.max_depth
+        self.max_in_flight = config.proxy.limits.max_in_flight
+        self.request_s = float(config.proxy.timeouts.request_s)
 
 
 class Exchange:

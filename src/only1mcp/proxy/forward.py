@@ -18,7 +18,7 @@ from only1mcp.proxy.coalesce import Flights, Passenger, Ticket, cancelled
 from only1mcp.proxy.exchange import Exchange
 from only1mcp.proxy.route import Target
 from only1mcp.wire import jsonrpc
-from only1mcp.wire.mcp import Era
+from only1mcp.wire.mcp import STATELESS
 
 log = logging.getLogger("only1mcp.proxy")
 
@@ -58,7 +58,8 @@ class Forwarder:
             source = target.group.source
             info = source.inventory.peer.server_info if source is not None and source.inventory is not None else {}
             answer = Answer(scan(jsonrpc.result(exchange.id, kept.result)), kept.era, info)
-            exchange.reply(*to_client(exchange, target, method, answer))
+            status, body = to_client(exchange, target, method, answer)
+            exchange.reply(status, body)
         return True
 
     def forward(self, exchange: Exchange, target: Target, method: str) -> Coroutine[Any, Any, None] | None:
@@ -112,7 +113,8 @@ class Forwarder:
 
     def hand_over(self, passenger: Passenger, answer: Answer) -> None:
         """Answer the client with what another has asked for as well."""
-        passenger.exchange.reply(*to_client(passenger.exchange, passenger.target, passenger.method, answer))
+        status, body = to_client(passenger.exchange, passenger.target, passenger.method, answer)
+        passenger.exchange.reply(status, body)
 
     def send_alone(self, passenger: Passenger) -> None:
         """Make a call for this one exchange after all, within the time that is left."""
@@ -153,7 +155,7 @@ class Forwarder:
             return None
         elif ttl_ms is None:
             source = group.source
-            if source is None or source.peer is None or source.peer.era is not Era.STATELESS:
+            if source is None or source.peer is None or source.peer.era is not STATELESS:
                 return None  # only in the stateless era there are hints
         message, principal = exchange.message, exchange.principal
         if message is None or message.params is None or target.original is None:

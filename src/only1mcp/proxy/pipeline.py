@@ -10,9 +10,9 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from only1mcp._fast import ERROR, NOTIFICATION, REQUEST, RESULT, Envelope, members, scan
+from only1mcp._fast import ERROR, NOTIFICATION, REQUEST, RESULT, members, scan
 from only1mcp.errors import (
     INVALID_REQUEST,
     METHOD_NOT_FOUND,
@@ -38,7 +38,10 @@ from only1mcp.proxy.readiness import health_body, ready_body
 from only1mcp.proxy.route import find_target
 from only1mcp.proxy.sizes import check_sizes
 from only1mcp.wire import classify, jsonrpc, mcp
-from only1mcp.wire.mcp import Era
+from only1mcp.wire.mcp import STATELESS
+
+if TYPE_CHECKING:
+    from only1mcp._fast.envelope import Envelope
 
 # What is below belongs to the admin API, which has a credential of its own.
 ADMIN_PATH = "/api/v1/admin/"
@@ -108,13 +111,11 @@ class Pipeline:
         head = http.head
         self._origin.check(head)
         exchange.cors = self._origin.cors_headers(head)
-        path = head.target.partition(b"?")[0].decode("latin-1")
-        if path in ("/health", "/ready"):
-            self._answer_probe(exchange, path)
-        elif path != exchange.snapshot.config.proxy.path:
-            if self._admin is None or not path.startswith(ADMIN_PATH):
-                raise RequestRefused("there is nothing at this path", code=INVALID_REQUEST, http_status=404)
-            self._admin(exchange)
+        path = head.target
+        if path != exchange.snapshot.path:
+            path = path.partition(b"?")[0]
+        if path != exchange.snapshot.path:
+            self._elsewhere(exchange, path.decode("latin-1"))
         elif head.method == b"OPTIONS":
             http.respond(204, self._origin.preflight_headers(head))
         else:
@@ -123,6 +124,14 @@ class Pipeline:
                 check_media_types(head)
             else:
                 self._without_body(exchange)
+
+    def _elsewhere(self, exchange: Exchange, path: str) -> None:
+        if path in ("/health", "/ready"):
+            self._answer_probe(exchange, path)
+        elif self._admin is not None and path.startswith(ADMIN_PATH):
+            self._admin(exchange)
+        else:
+            raise RequestRefused("there is nothing at this path", code=INVALID_REQUEST, http_status=404)
 
     def _answer_probe(self, exchange: Exchange, path: str) -> None:
         exchange.http.on_finish = None  # no request of a client: a 503 while starting is no failure
@@ -145,8 +154,8 @@ class Pipeline:
         """GET and DELETE belong to sessions of the handshake era; no stream is offered on GET."""
         method = exchange.http.head.method
         era = classify.era_of_headers(exchange.http.head)
-        if era is Era.STATELESS or method not in (b"GET", b"DELETE"):
-            exchange.empty(405, [(b"allow", b"POST" if era is Era.STATELESS else b"POST, DELETE")])
+        if era is STATELESS or method not in (b"GET", b"DELETE"):
+            exchange.empty(405, [(b"allow", b"POST" if era is STATELESS else b"POST, DELETE")])
         elif method == b"GET":
             exchange.empty(405, [(b"allow", b"POST, DELETE")])
         else:
@@ -183,9 +192,8 @@ class Pipeline:
             await work
 
     def _take(self, exchange: Exchange) -> Coroutine[Any, Any, None] | None:
-        limits = exchange.snapshot.config.proxy.limits
         try:
-            message = scan(exchange.http.body, limits.max_depth)
+            message = scan(exchange.http.body, exchange.snapshot.max_depth)
         except ProtocolError:
             self._admit(exchange)
             raise
@@ -196,7 +204,7 @@ class Pipeline:
         exchange.era = classify.era_of_headers(exchange.http.head)
         if exchange.era is None:
             exchange.era = classify.era_of_message(message)
-        if exchange.era is Era.STATELESS:
+        if exchange.era is STATELESS:
             return self._take_stateless(exchange, message)
         return self._take_handshake(exchange, message)
 
@@ -283,7 +291,7 @@ class Pipeline:
         target = find_target(exchange, message, method)
         if self._forwarder.maybe_cached(exchange, target, method):
             return None
-        if self._in_flight >= exchange.snapshot.config.proxy.limits.max_in_flight:
+        if self._in_flight >= exchange.snapshot.max_in_flight:
             raise Overloaded("too many requests in flight", data={"hint": "retry after a moment"})
         # Not in a task: of requests that arrive together, every one is admitted before the first task begins.
         self._in_flight += 1

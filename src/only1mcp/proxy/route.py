@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import orjson
 
-from only1mcp._fast import Envelope, members
+from only1mcp._fast import members
 from only1mcp.errors import INVALID_PARAMS, ProtocolError, RequestRefused
 from only1mcp.proxy.catalog import Item
 from only1mcp.proxy.exchange import Exchange
 from only1mcp.proxy.group import Group
 from only1mcp.wire import jsonrpc, mcp
 from only1mcp.wire.jsonrpc import Edit, Span
-from only1mcp.wire.mcp import Era
+from only1mcp.wire.mcp import STATELESS
 from only1mcp.wire.mirror import check_params
 
+if TYPE_CHECKING:
+    from only1mcp._fast.envelope import Envelope
 
-@dataclass(frozen=True, slots=True)
+
 class Target:
     """Where a request goes: its group, the name or URI the backend knows, and the edit that puts it in place."""
 
-    group: Group
-    original: str | None
-    replace: Edit | None
-    item: Item | None
-    hash_key: bytes | None
+    __slots__ = ("group", "hash_key", "item", "original", "replace")
+
+    def __init__(
+        self, group: Group, original: str | None, replace: Edit | None, item: Item | None, hash_key: bytes | None
+    ) -> None:
+        self.group = group
+        self.original = original
+        self.replace = replace
+        self.item = item
+        self.hash_key = hash_key
 
 
 def find_target(exchange: Exchange, message: Envelope, method: str) -> Target:
@@ -47,7 +54,7 @@ def find_target(exchange: Exchange, message: Envelope, method: str) -> Target:
     if item is None or (method == "tools/call" and not _may_call(exchange, item)):
         kind = "tool" if method == "tools/call" else "prompt"
         raise RequestRefused(f"unknown {kind}: {name[:100]!r}", data={"name": name[:100]})
-    if exchange.era is Era.STATELESS and item.annotations:
+    if exchange.era is STATELESS and item.annotations:
         check_params(item.annotations, arguments_of(message), exchange.http.head.headers)
     return _to_item(exchange, item, name, span)
 
@@ -66,7 +73,7 @@ def _to_item(exchange: Exchange, item: Item, name: str, span: Span) -> Target:
 def _resource_target(exchange: Exchange, uri: str, span: Span) -> Target:
     owner = exchange.snapshot.catalog.resource_owner(uri)
     if owner is None:
-        code = INVALID_PARAMS if exchange.era is Era.STATELESS else mcp.RESOURCE_NOT_FOUND
+        code = INVALID_PARAMS if exchange.era is STATELESS else mcp.RESOURCE_NOT_FOUND
         raise RequestRefused(f"unknown resource: {uri[:200]}", code=code, data={"uri": uri})
     group, original = owner
     replace = None if original == uri else (*span, orjson.dumps(original))

@@ -5,14 +5,19 @@ MCP 2026-07-28 "Streamable HTTP" (routing headers, compatibility) and 2025-11-25
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import orjson
 
-from only1mcp._fast import Envelope, members
+from only1mcp._fast import members
 from only1mcp.errors import INVALID_PARAMS, ProtocolError
 from only1mcp.wire import jsonrpc, mcp
 from only1mcp.wire.http1_events import RequestHead
-from only1mcp.wire.mcp import Era
+from only1mcp.wire.mcp import HANDSHAKE, Era
 from only1mcp.wire.mirror import decode_header
+
+if TYPE_CHECKING:
+    from only1mcp._fast.envelope import Envelope
 
 
 def era_of_headers(head: RequestHead) -> Era | None:
@@ -23,7 +28,7 @@ def era_of_headers(head: RequestHead) -> Era | None:
     if versions:
         return mcp.era_of(versions[0].decode("latin-1"))
     if head.method != b"POST" or head.get(mcp.HEADER_SESSION) is not None:
-        return Era.HANDSHAKE
+        return HANDSHAKE
     return None
 
 
@@ -31,7 +36,7 @@ def era_of_message(message: Envelope) -> Era:
     """Return the era of a POST without version header and session; -32020 for a stateless client that forgot it."""
     if message.meta is not None and mcp.META_VERSION in members(message.data, *message.meta):
         raise _mismatch("a request with a protocol version in _meta needs the MCP-Protocol-Version header")
-    return Era.HANDSHAKE
+    return HANDSHAKE
 
 
 def check_stateless(head: RequestHead, message: Envelope) -> str:
@@ -59,7 +64,7 @@ def check_stateless(head: RequestHead, message: Envelope) -> str:
         span = message.name if named_by == "name" else message.uri
         if span is None:
             raise ProtocolError(f"params.{named_by} must be a string", code=INVALID_PARAMS)
-        _compare(head, mcp.HEADER_NAME, jsonrpc.decode_string(data, span), encoded=True)
+        _compare(head, mcp.HEADER_NAME, jsonrpc.decode_string(data, span))
     if version not in mcp.STATELESS_REVISIONS:
         raise ProtocolError(
             "unsupported protocol version",
@@ -69,11 +74,11 @@ def check_stateless(head: RequestHead, message: Envelope) -> str:
     return version
 
 
-def _compare(head: RequestHead, name: bytes, expected: str, *, encoded: bool = False) -> None:
+def _compare(head: RequestHead, name: bytes, expected: str) -> None:
     value = head.get(name)
     if value is None:
         raise _mismatch(f"the header {name.decode()} is missing")
-    text = decode_header(value) if encoded else value.decode("latin-1")
+    text = decode_header(value) if name == mcp.HEADER_NAME else value.decode("latin-1")
     if text != expected:
         raise _mismatch(f"the header {name.decode()} does not match the request body")
 

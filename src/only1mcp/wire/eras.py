@@ -7,14 +7,18 @@ Same era on both sides changes nothing but the id, the name or URI, and the prog
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import orjson
 
-from only1mcp._fast import ERROR, Envelope, members
+from only1mcp._fast import ERROR, members
 from only1mcp.errors import INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND, BackendAnswerError, ProtocolError
 from only1mcp.wire import jsonrpc, mcp
 from only1mcp.wire.jsonrpc import Edit, Span
-from only1mcp.wire.mcp import Era
+from only1mcp.wire.mcp import HANDSHAKE, STATELESS, Era
+
+if TYPE_CHECKING:
+    from only1mcp._fast.envelope import Envelope
 
 _HTTP_STATUS = {
     METHOD_NOT_FOUND: 404,
@@ -68,10 +72,10 @@ def to_backend(
     token = _progress_token(data, request.meta)
     put: dict[str, bytes] = {} if token is None else {"progressToken": id}
     drop: tuple[str, ...] = ()
-    if client is Era.HANDSHAKE and backend is Era.STATELESS:
+    if client is HANDSHAKE and backend is STATELESS:
         put.update(stateless_meta(revision, caller))
         drop = (mcp.META_LOG_LEVEL,)
-    elif client is Era.STATELESS and backend is Era.HANDSHAKE:
+    elif client is STATELESS and backend is HANDSHAKE:
         drop = mcp.STATELESS_REQUEST_META
     if put or drop:
         edits.append(_meta_edit(data, request, put, drop))
@@ -90,7 +94,7 @@ def stateless_meta(revision: str, caller: Caller) -> dict[str, bytes]:
 def own_params(era: Era, revision: str, caller: Caller, fields: dict[str, bytes]) -> bytes:
     """Return the params of a request that the proxy makes itself; `fields` maps members to JSON texts."""
     parts = [orjson.dumps(key) + b":" + value for key, value in fields.items()]
-    if era is Era.STATELESS:
+    if era is STATELESS:
         meta = b",".join(orjson.dumps(k) + b":" + v for k, v in stateless_meta(revision, caller).items())
         parts.append(b'"_meta":{' + meta + b"}")
     return b"{" + b",".join(parts) + b"}"
@@ -111,7 +115,7 @@ def to_client(
             return 200, jsonrpc.replace_id(answer, id)
         assert answer.result is not None
         fields = members(answer.data, *answer.result)
-        if client is Era.STATELESS:
+        if client is STATELESS:
             value = _stateless_result(answer.data, answer.result, fields, method, server_info)
         else:
             value = _handshake_result(answer.data, answer.result, fields)
@@ -122,7 +126,7 @@ def to_client(
 
 def http_status(code: int, client: Era) -> int:
     """Return the HTTP status that goes with a JSON-RPC error code (2026-07-28 transports, "Error handling")."""
-    return _HTTP_STATUS.get(code, 200) if client is Era.STATELESS else 200
+    return _HTTP_STATUS.get(code, 200) if client is STATELESS else 200
 
 
 def _progress_token(data: bytes, meta: Span | None) -> bytes | None:
@@ -188,14 +192,14 @@ def _error_to_client(
     put: dict[str, bytes] = {}
     if "message" not in fields or answer.data[fields["message"][0]] != ord('"'):
         put["message"] = b'"the backend gave no reason"'
-    if client is Era.STATELESS:
+    if client is STATELESS:
         if code == mcp.RESOURCE_NOT_FOUND:
             code = INVALID_PARAMS
             if uri is not None and "data" not in fields:
                 put["data"] = orjson.dumps({"uri": uri})
         elif code == mcp.URL_ELICITATION_REQUIRED or (code in _STATELESS_CODES and not _may_pass(code, backend)):
             code = INTERNAL_ERROR
-    elif backend is Era.STATELESS:
+    elif backend is STATELESS:
         if code in _STATELESS_CODES:
             code = INTERNAL_ERROR
         elif code == INVALID_PARAMS and method == "resources/read" and "data" in fields:
@@ -210,4 +214,4 @@ def _error_to_client(
 
 def _may_pass(code: int, backend: Era) -> bool:
     # A header or version mismatch between us and the backend is our fault, never the client's.
-    return backend is Era.STATELESS and code not in (mcp.HEADER_MISMATCH, mcp.UNSUPPORTED_VERSION)
+    return backend is STATELESS and code not in (mcp.HEADER_MISMATCH, mcp.UNSUPPORTED_VERSION)

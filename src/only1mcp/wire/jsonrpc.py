@@ -7,12 +7,15 @@ replaces exactly as they came.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from only1mcp._fast import Envelope, members
+from only1mcp._fast import members
 from only1mcp.errors import ProtocolError
+
+if TYPE_CHECKING:
+    from only1mcp._fast.envelope import Envelope
 
 Span = tuple[int, int]
 Edit = tuple[int, int, bytes]

@@ -19,9 +19,14 @@ class Era(Enum):
     STATELESS = "stateless"
 
 
+# A member costs more to look up in its class than the comparison with it.
+HANDSHAKE: Final = Era.HANDSHAKE
+STATELESS: Final = Era.STATELESS
+
+
 def era_of(revision: str) -> Era:
     """Return the era of a revision; one we do not know belongs to the stateless era, whose checks refuse it."""
-    return Era.HANDSHAKE if revision in HANDSHAKE_REVISIONS else Era.STATELESS
+    return HANDSHAKE if revision in HANDSHAKE_REVISIONS else STATELESS
 
 
 META_VERSION: Final = "io.modelcontextprotocol/protocolVersion"

@@ -1,0 +1,32 @@
+from only1mcp._fast.envelope cimport Envelope
+from only1mcp.backend.base cimport BackendCall
+from only1mcp.proxy.exchange cimport Exchange
+from only1mcp.proxy.route cimport Target
+
+
+cdef class Answer:
+    cdef public object outcome
+    cdef public object era
+    cdef public object server_info
+
+
+cdef class _Attempt:
+    cdef public object _endpoint
+    cdef public object _transport
+    cdef public object _peer
+    cdef public object _metrics
+    cdef public object _done
+    cdef public double _began
+    cdef public object cancel_call
+
+
+cdef class _Relay:
+    cdef public Exchange _exchange
+    cdef public object _endpoint
+    cdef public bint _same_era
+    cdef public object _progress_token
+
+
+cpdef maybe_begin(Exchange exchange, Target target, endpoint, metrics, done)
+cpdef BackendCall _prepare(Exchange exchange, Target target, endpoint, peer, double timeout_s)
+cpdef tuple to_client(Exchange exchange, Target target, str method, Answer answer)

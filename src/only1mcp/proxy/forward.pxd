@@ -1,0 +1,31 @@
+from only1mcp.proxy.call cimport Answer
+from only1mcp.proxy.exchange cimport Exchange
+from only1mcp.proxy.route cimport Target
+
+
+cdef class Forwarder:
+    cdef public object _cache
+    cdef public object _metrics
+    cdef public object _flights
+    cdef public dict _cancellable
+
+    cpdef bint maybe_cached(self, Exchange exchange, Target target, str method)
+    cpdef forward(self, Exchange exchange, Target target, str method)
+    cpdef deliver(self, Exchange exchange, Target target, str method, Answer answer)
+    cpdef remember(self, work)
+    cpdef forget(self, work)
+    cpdef _key(self, cache, Exchange exchange, Target target, str method)
+
+
+cdef class _Forwarding:
+    cdef public Forwarder forwarder
+    cdef public Exchange exchange
+    cdef public Target target
+    cdef public str method
+    cdef public object endpoint
+    cdef public object ticket
+    cdef public object task
+    cdef public object stop
+    cdef public bint cancelled
+    cdef public object _loop
+    cdef public double _began

@@ -1,0 +1,31 @@
+from only1mcp._fast.envelope cimport Envelope
+from only1mcp.frontend.http_exchange cimport HttpExchange
+from only1mcp.proxy.exchange cimport Exchange, Snapshot
+from only1mcp.proxy.forward cimport Forwarder
+
+
+cdef class Pipeline:
+    cdef public Snapshot snapshot
+    cdef public object _started
+    cdef public bint _closing
+    cdef public object _origin
+    cdef public object _authenticator
+    cdef public object _limiter
+    cdef public object _sealer
+    cdef public Forwarder _forwarder
+    cdef public object _metrics
+    cdef public object _wall_clock
+    cdef public object _admin
+    cdef public Py_ssize_t _in_flight
+
+    cpdef on_head(self, HttpExchange http)
+    cpdef _guard(self, Exchange exchange)
+    cpdef _authenticate(self, Exchange exchange)
+    cpdef on_request(self, HttpExchange http)
+    cpdef _take(self, Exchange exchange)
+    cpdef _admit(self, Exchange exchange)
+    cpdef _take_stateless(self, Exchange exchange, Envelope message)
+    cpdef _take_handshake(self, Exchange exchange, Envelope message)
+    cpdef _open_session(self, Exchange exchange)
+    cpdef _route(self, Exchange exchange, Envelope message, str method)
+    cpdef _finish(self, HttpExchange http)
