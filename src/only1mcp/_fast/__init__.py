@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from only1mcp._fast.passing_reference import PassingScanner
     from only1mcp._fast.reference import Envelope, elements, members, scan
     from only1mcp._fast.ring_reference import Ring
+    from only1mcp._fast.spans_reference import pick, splice, string_at
 
     COMPILED: bool
 else:
@@ -33,6 +34,7 @@ else:
         from only1mcp._fast.passing import PassingScanner
         from only1mcp._fast.ring import Ring
         from only1mcp._fast.sending import write_request, write_response
+        from only1mcp._fast.spans import pick, splice, string_at
 
         COMPILED = True
     except ImportError:
@@ -50,6 +52,7 @@ else:
         from only1mcp._fast.passing_reference import PassingScanner
         from only1mcp._fast.reference import Envelope, elements, members, scan
         from only1mcp._fast.ring_reference import Ring
+        from only1mcp._fast.spans_reference import pick, splice, string_at
 
         COMPILED = False
         warnings.warn(
@@ -77,10 +80,13 @@ __all__ = [
     "elements",
     "index_fields",
     "members",
+    "pick",
     "read_chunks",
     "read_request",
     "read_response",
     "scan",
+    "splice",
+    "string_at",
     "write_request",
     "write_response",
 ]

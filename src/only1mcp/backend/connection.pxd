@@ -24,7 +24,7 @@ cdef class HttpConnection:
     cdef public bint ended
     cdef public Py_ssize_t _unread
 
-    cpdef begin(self, bytes method, bytes target, list headers, bytes body, receiver)
+    cpdef begin(self, bytes prepared, bytes body, receiver)
     cpdef maybe_whole(self)
     cpdef maybe_event(self)
     cpdef bint finish(self)

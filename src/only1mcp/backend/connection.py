@@ -105,10 +105,10 @@ class HttpConnection:
         assert isinstance(event, ResponseHead)
         return event
 
-    def begin(self, method: bytes, target: bytes, headers: Headers, body: bytes, receiver: Receiver) -> None:
-        """Send a small request at once over a `usable` connection; `receiver` hears when there is an answer."""
+    def begin(self, prepared: bytes, body: bytes, receiver: Receiver) -> None:
+        """POST a small body at once over a `usable` connection; `receiver` hears when there is an answer."""
         assert self._transport is not None
-        data = self._http.send_request(method, target, headers, body)
+        data = self._http.send_prepared(prepared, body)
         self.answered = self._cut = self.ended = False
         self._unread = 0
         self.state = _BUSY

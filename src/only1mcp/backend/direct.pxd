@@ -13,7 +13,7 @@ cdef class DirectCall:
     cdef public object task
     cdef public bint _repeated
 
-    cpdef begin(self, bytes target, list headers)
+    cpdef begin(self, bytes prepared)
     cpdef answered(self)
     cpdef end(self, outcome)
 

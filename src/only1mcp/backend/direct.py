@@ -10,7 +10,6 @@ from only1mcp.backend.answer import CallReader
 from only1mcp.backend.base import BackendCall, Done, Outcome
 from only1mcp.backend.connection import HttpConnection
 from only1mcp.errors import BackendAnswerError, BackendError, BackendRefused, BackendTimeout
-from only1mcp.wire.http1_events import Headers
 
 log = logging.getLogger("only1mcp.backend")
 
@@ -72,14 +71,9 @@ class DirectCall:
         self._repeated = False
         self._left_s = NEVER
 
-    def begin(self, target: bytes, headers: Headers) -> None:
-        """Send the request; raise ValueError, with nothing sent, when it must not be."""
-        try:
-            self.connection.begin(b"POST", target, headers, self.call.message, self)
-        except BaseException:
-            self.connection.abort()
-            self._owner.give_back(self.connection)
-            raise
+    def begin(self, prepared: bytes) -> None:
+        """Send the request with a head from `maybe_prepare_post`."""
+        self.connection.begin(prepared, self.call.message, self)
         self.deadline = self._watch.add(self, self.call.timeout_s)
 
     def answered(self) -> None:

@@ -32,6 +32,7 @@ from only1mcp.errors import (
 )
 from only1mcp.wire import jsonrpc, mcp
 from only1mcp.wire.http1_events import Headers, ResponseHead
+from only1mcp.wire.http1_write import maybe_prepare_post
 from only1mcp.wire.mcp import HANDSHAKE
 from only1mcp.wire.mirror import encode_header
 
@@ -52,6 +53,9 @@ MAX_CANCELS: Final = 64
 SEND_TIMEOUT_S: Final = 30.0
 # Larger requests are written in slices, by a task.
 MAX_DIRECT_BYTES: Final = 64 * 1024
+# Heads kept for calls that look alike; URIs are the clients' to choose.
+MAX_PREPARED: Final = 1024
+MAX_PREPARED_BYTES: Final = 2048
 # What follows an answer (the end of a stream, the page of an error) is read this long and this far, to keep the
 # connection.
 DRAIN_TIMEOUT_S: Final = 1.0
@@ -79,6 +83,9 @@ class HttpTransport(Transport):
         self._tls = ssl.create_default_context() if self._target.tls else None
         if self._tls is not None:
             self._tls.set_alpn_protocols(["http/1.1"])
+
+        self._prepared: dict[tuple[str, str | None], bytes] = {}
+        self._prepared_for: tuple[str | None, str | None] = (None, None)
 
         self._pool = Pool(self._connect)
         self._cancels: set[asyncio.Task[None]] = set()
@@ -129,14 +136,16 @@ class HttpTransport(Transport):
     def maybe_begin(self, call: BackendCall, done: Done) -> Callable[[], None] | None:
         if self._closed or len(call.message) > MAX_DIRECT_BYTES or call.method == "initialize":
             return None
-        headers = self._headers(call.method, call.name, call.param_headers)
+        prepared = self._maybe_prepared(call)
+        if prepared is None:
+            return None
         connection = self._pool.maybe_acquire()
         if connection is None:
             return None
         if self._watch is None:
             self._watch = DeadlineWatch()
         direct = DirectCall(self, self._watch, call, self._reader(call), connection, done)
-        direct.begin(self._target.path, headers)
+        direct.begin(prepared)
         return direct.cancel
 
     async def send(self, message: bytes) -> None:
@@ -266,6 +275,22 @@ class HttpTransport(Transport):
             headers.append((mcp.HEADER_NAME, encode_header(name)))
         headers += params
         return headers
+
+    def _maybe_prepared(self, call: BackendCall) -> bytes | None:
+        """Return the head of a POST for the direct lane; most calls name one of a few tools, so heads are kept."""
+        if call.param_headers:
+            return maybe_prepare_post(self._target.path, self._headers(call.method, call.name, call.param_headers))
+        era = (self.revision, self.session_id)
+        if era != self._prepared_for or len(self._prepared) >= MAX_PREPARED:
+            self._prepared_for = era
+            self._prepared.clear()
+        key = (call.method, call.name)
+        prepared = self._prepared.get(key)
+        if prepared is None:
+            prepared = maybe_prepare_post(self._target.path, self._headers(call.method, call.name, ()))
+            if prepared is not None and len(prepared) <= MAX_PREPARED_BYTES:
+                self._prepared[key] = prepared
+        return prepared
 
     async def _connect(self) -> HttpConnection:
         return await connect(self._target.host, self._target.port, self._tls)

@@ -6,6 +6,7 @@ MCP "Security Warning" (Streamable HTTP): servers MUST validate `Origin`; RFC 91
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 from urllib.parse import urlsplit
 
 from only1mcp.config import rules
@@ -18,6 +19,9 @@ _REQUEST_HEADERS = (
     b"authorization, content-type, accept, x-api-key, last-event-id, mcp-protocol-version, mcp-session-id, "
     b"mcp-method, mcp-name"
 )
+
+# Spellings of Host that are remembered: case and port differ from client to client, but not in a thousand ways.
+MAX_PASSED: Final = 1000
 
 
 def is_loopback(host: str) -> bool:
@@ -41,23 +45,34 @@ class OriginPolicy:
         hosts = {host.lower() for host in allowed_hosts}
         self._check_host = self._loopback or bool(hosts)
         self._hosts = hosts | _LOOPBACK_NAMES | {bound_to.lower(), f"[{bound_to.lower()}]"}
+        # Values of Host that have passed: clients send the same one with every request.
+        self._passed: set[bytes] = set()
         self._origins = {origin.lower().rstrip("/") for origin in allowed_origins}
 
     def check(self, head: RequestHead) -> None:
         """Raise `NotAllowed` (403) for a foreign Origin, `RequestRefused` (421) for a foreign Host."""
-        origins = head.get_all(b"origin")
         # Of two lines readers differ which one holds, so neither is believed.
-        if len(origins) > 1 or (origins and not self._origin_allowed(origins[0].decode("latin-1"))):
-            raise NotAllowed("this origin is not allowed", data={"hint": "list it in proxy.allowed_origins"})
+        if head.repeats(b"origin"):
+            raise _foreign_origin()
+        origin = head.get(b"origin")
+        if origin is not None and not self._origin_allowed(origin.decode("latin-1")):
+            raise _foreign_origin()
         if self._check_host:
-            host = (head.get(b"host") or b"").decode("latin-1").lower()
-            if host not in self._hosts and _without_port(host) not in self._hosts:
-                raise RequestRefused(
-                    "this host name is not served here",
-                    code=-32600,
-                    http_status=421,
-                    data={"hint": "list it in proxy.allowed_hosts"},
-                )
+            host = head.get(b"host") or b""
+            if host not in self._passed:
+                self._check(host)
+
+    def _check(self, value: bytes) -> None:
+        host = value.decode("latin-1").lower()
+        if host not in self._hosts and _without_port(host) not in self._hosts:
+            raise RequestRefused(
+                "this host name is not served here",
+                code=-32600,
+                http_status=421,
+                data={"hint": "list it in proxy.allowed_hosts"},
+            )
+        if len(self._passed) < MAX_PASSED:
+            self._passed.add(value)
 
     def cors_headers(self, head: RequestHead) -> Headers:
         """Return what lets the page of an allowed Origin read the answer; nothing when no page asked."""
@@ -99,6 +114,10 @@ class OriginPolicy:
             and bracketed in _LOOPBACK_NAMES
             and (origin == f"{parts.scheme}://{bracketed}{suffix}")
         )
+
+
+def _foreign_origin() -> NotAllowed:
+    return NotAllowed("this origin is not allowed", data={"hint": "list it in proxy.allowed_origins"})
 
 
 def _without_port(host: str) -> str:

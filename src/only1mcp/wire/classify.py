@@ -7,26 +7,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import orjson
-
-from only1mcp._fast import members
+from only1mcp._fast import members, pick, string_at
 from only1mcp.errors import INVALID_PARAMS, ProtocolError
 from only1mcp.wire import jsonrpc, mcp
 from only1mcp.wire.http1_events import RequestHead
-from only1mcp.wire.mcp import HANDSHAKE, Era
+from only1mcp.wire.mcp import HANDSHAKE, HEADER_METHOD, HEADER_NAME, HEADER_VERSION, NAMED_BY, STATELESS_REVISIONS, Era
 from only1mcp.wire.mirror import decode_header
 
 if TYPE_CHECKING:
     from only1mcp._fast.envelope import Envelope
 
+_META = (mcp.META_VERSION.encode(), mcp.META_CAPABILITIES.encode())
+
 
 def era_of_headers(head: RequestHead) -> Era | None:
     """Return the era that the headers alone decide, None where the body of a POST must."""
-    versions = head.get_all(mcp.HEADER_VERSION)
-    if len(versions) > 1:
+    if head.repeats(HEADER_VERSION):
         raise _mismatch("MCP-Protocol-Version must be sent once")
-    if versions:
-        return mcp.era_of(versions[0].decode("latin-1"))
+    version = head.get(HEADER_VERSION)
+    if version is not None:
+        return mcp.era_of(version.decode("latin-1"))
     if head.method != b"POST" or head.get(mcp.HEADER_SESSION) is not None:
         return HANDSHAKE
     return None
@@ -45,27 +45,26 @@ def check_stateless(head: RequestHead, message: Envelope) -> str:
     Raise `ProtocolError` in the order that the revision's own checks have: -32020 for doubled headers, -32602 for
     missing `_meta`, -32020 where header and body differ, -32022 for a revision that we do not speak.
     """
-    for name in (mcp.HEADER_METHOD, mcp.HEADER_NAME):
-        if len(head.get_all(name)) > 1:
+    for name in (HEADER_METHOD, HEADER_NAME):
+        if head.repeats(name):
             raise _mismatch(f"{name.decode()} must be sent once")
-    data = message.data
-    meta = {} if message.meta is None else members(data, *message.meta)
-    span = meta.get(mcp.META_VERSION)
-    version = None if span is None else orjson.loads(data[slice(*span)])
+    data, meta = message.data, message.meta
+    span, capabilities = (None, None) if meta is None else pick(data, meta, _META)
+    version = None if span is None else string_at(data, span)
     if not isinstance(version, str):
         raise ProtocolError(f"params._meta must hold {mcp.META_VERSION!r}", code=INVALID_PARAMS)
-    span = meta.get(mcp.META_CAPABILITIES)
-    if span is None or data[span[0] : span[0] + 1] != b"{":
+    if capabilities is None or data[capabilities[0] : capabilities[0] + 1] != b"{":
         raise ProtocolError(f"params._meta must hold {mcp.META_CAPABILITIES!r}, an object", code=INVALID_PARAMS)
-    _compare(head, mcp.HEADER_VERSION, version)
-    _compare(head, mcp.HEADER_METHOD, message.method or "")
-    named_by = mcp.NAMED_BY.get(message.method or "")
+    method = message.method or ""
+    _compare(head, HEADER_VERSION, version)
+    _compare(head, HEADER_METHOD, method)
+    named_by = NAMED_BY.get(method)
     if named_by is not None:
         span = message.name if named_by == "name" else message.uri
         if span is None:
             raise ProtocolError(f"params.{named_by} must be a string", code=INVALID_PARAMS)
-        _compare(head, mcp.HEADER_NAME, jsonrpc.decode_string(data, span))
-    if version not in mcp.STATELESS_REVISIONS:
+        _compare(head, HEADER_NAME, jsonrpc.decode_string(data, span))
+    if version not in STATELESS_REVISIONS:
         raise ProtocolError(
             "unsupported protocol version",
             code=mcp.UNSUPPORTED_VERSION,
@@ -78,7 +77,7 @@ def _compare(head: RequestHead, name: bytes, expected: str) -> None:
     value = head.get(name)
     if value is None:
         raise _mismatch(f"the header {name.decode()} is missing")
-    text = decode_header(value) if name == mcp.HEADER_NAME else value.decode("latin-1")
+    text = decode_header(value) if name == HEADER_NAME else value.decode("latin-1")
     if text != expected:
         raise _mismatch(f"the header {name.decode()} does not match the request body")
 

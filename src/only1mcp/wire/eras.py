@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from only1mcp._fast import ERROR, members
+from only1mcp._fast import ERROR, members, pick
 from only1mcp.errors import INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND, BackendAnswerError, ProtocolError
 from only1mcp.wire import jsonrpc, mcp
 from only1mcp.wire.jsonrpc import Edit, Span
@@ -29,6 +29,7 @@ _HTTP_STATUS = {
     mcp.MISSING_CAPABILITY: 400,
     mcp.UNSUPPORTED_VERSION: 400,
 }
+_PROGRESS_TOKEN = (b"progressToken",)
 # How the JSON text of a string or a number begins: the two types of a progress token.
 _TOKEN_STARTS = b'"-0123456789'
 # Outside the handshake era's vocabulary: codes that the stateless revision reserves for its own meanings.
@@ -133,10 +134,7 @@ def _progress_token(data: bytes, meta: Span | None) -> bytes | None:
     """Return the client's token; what is neither string nor number is none and stays where it is."""
     if meta is None:
         return None
-    text = data[slice(*meta)]
-    if b"progressToken" not in text and b"\\u" not in text:  # a key may be spelled with escapes
-        return None
-    span = members(data, *meta).get("progressToken")
+    (span,) = pick(data, meta, _PROGRESS_TOKEN)
     return None if span is None or data[span[0]] not in _TOKEN_STARTS else data[slice(*span)]
 
 

@@ -44,6 +44,7 @@ cdef class ClientConnection:
     cdef public bint response_started
 
     cpdef _reset(self)
+    cpdef bytes send_prepared(self, bytes prepared, bytes body)
     cpdef bytes send_request(self, bytes method, bytes target, headers, bytes body=*)
     cpdef receive_data(self, bytes data)
     cpdef next_event(self)

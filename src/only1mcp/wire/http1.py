@@ -241,7 +241,7 @@ class ServerConnection:
         """Return a response or its start; a `length` below 0 is not sent."""
         if self._response is not _HEAD:
             raise RuntimeError(f"expected one response to a request, got another in state {self._response.value}")
-        return response_bytes(status, headers, length, chunked=chunked, close=self.must_close, body=body)
+        return response_bytes(status, headers, length, chunked, self.must_close, body)
 
 
 class ClientConnection:
@@ -293,6 +293,14 @@ class ClientConnection:
         self._method = method
         self._state = _HEAD
         return message
+
+    def send_prepared(self, prepared: bytes, body: bytes) -> bytes:
+        """Return a whole POST whose head is what `prepare_post` has made."""
+        if self._method or not self.reusable:
+            raise RuntimeError(f"expected a connection between two exchanges, got {self!r}")
+        self._method = b"POST"
+        self._state = _HEAD
+        return b"%bcontent-length: %d\r\n\r\n%b" % (prepared, len(body), body)
 
     def receive_data(self, data: bytes) -> None:
         self.response_started = True

@@ -4,6 +4,7 @@ cdef class Fields:
 
     cpdef get(self, bytes name)
     cpdef list get_all(self, bytes name)
+    cpdef bint repeats(self, bytes name)
 
 
 cdef class RequestHead(Fields):

@@ -68,6 +68,13 @@ class Fields:
             return []
         return list(found) if isinstance(found, list) else [found]
 
+    def repeats(self, name: bytes) -> bool:
+        """Return whether the field occurs more than once."""
+        index = self._index
+        if index is None:
+            index = self._index = index_fields(self.headers)
+        return isinstance(index.get(name), list)
+
     def tokens(self, name: bytes) -> list[bytes]:
         """Return the members of a comma-separated field of tokens, in lower case (RFC 9110 section 5.6.1)."""
         return [t for value in self.get_all(name) for item in value.split(b",") if (t := item.strip(b" \t").lower())]

@@ -64,7 +64,16 @@ def request_bytes(
     return head + body, connection
 
 
-def response_bytes(status: int, headers: Headers, length: int, *, chunked: bool, close: bool, body: bytes) -> bytes:
+def maybe_prepare_post(target: bytes, headers: Headers) -> bytes | None:
+    """Return the head of a POST up to where Content-Length comes, None where h11 must see each such request.
+
+    Raise ValueError for what must not be sent.
+    """
+    message, connection = request_bytes(b"POST", target, headers, -1, b"")
+    return message.removesuffix(b"\r\n") if connection is None else None
+
+
+def response_bytes(status: int, headers: Headers, length: int, chunked: bool, close: bool, body: bytes) -> bytes:
     """Return a whole response or the start of one; below 0 there is no `length`. Raise ValueError as above."""
     line = _STATUS_LINES.get(status)
     if line is None:

@@ -11,26 +11,27 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from only1mcp._fast import members
+from only1mcp._fast import members, splice, string_at
 from only1mcp.errors import ProtocolError
 
 if TYPE_CHECKING:
     from only1mcp._fast.envelope import Envelope
 
+__all__ = [
+    "Edit",
+    "Span",
+    "decode",
+    "decode_string",
+    "edit_object",
+    "notification",
+    "replace_id",
+    "request",
+    "result",
+    "splice",
+]
+
 Span = tuple[int, int]
 Edit = tuple[int, int, bytes]
-
-
-def splice(data: bytes, edits: Iterable[Edit]) -> bytes:
-    """Return `data` with each `(start, end, replacement)` applied; edits must not overlap, in any order."""
-    parts = []
-    position = 0
-    for start, end, replacement in sorted(edits):
-        parts.append(data[position:start])
-        parts.append(replacement)
-        position = end
-    parts.append(data[position:])
-    return b"".join(parts)
 
 
 def request(id: bytes, method: str, params: bytes | None = None) -> bytes:
@@ -57,7 +58,7 @@ def decode(data: bytes, span: Span) -> Any:
 
 def decode_string(data: bytes, span: Span) -> str:
     """Return the string at `span`; raise `ProtocolError` when it is another JSON type."""
-    value = orjson.loads(data[span[0] : span[1]])
+    value = string_at(data, span)
     if not isinstance(value, str):
         raise ProtocolError(f"expected a string, got {value!r:.40}", code=-32602)
     return value

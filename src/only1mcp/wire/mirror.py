@@ -59,6 +59,7 @@ def encode_header(value: str | int | bool) -> bytes:
     return b"=?base64?" + base64.b64encode(text.encode("utf-8")) + b"?="
 
 
+@lru_cache(maxsize=256)
 def decode_header(value: bytes) -> str:
     """Return the text of a field value; raise `ProtocolError` (-32020) for what no sender may write.
 

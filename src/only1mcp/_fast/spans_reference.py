@@ -1,0 +1,38 @@
+"""What `spans.pyx` does, in plain Python: look values up in JSON, read them, and put others in their place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import orjson
+
+from only1mcp._fast.json_walk import Span
+from only1mcp._fast.reference import members
+
+Edit = tuple[int, int, bytes]
+
+
+def pick(data: bytes, span: Span, names: tuple[bytes, ...]) -> list[Span | None]:
+    """Return the span of each named member of the object at `span`, None for one that is not there.
+
+    Refuses what `members` refuses: an object with the same key twice, whichever key it is.
+    """
+    found = members(data, *span)
+    return [found.get(name.decode()) for name in names]
+
+
+def splice(data: bytes, edits: Iterable[Edit]) -> bytes:
+    """Return `data` with each `(start, end, replacement)` applied; edits must not overlap, in any order."""
+    parts = []
+    position = 0
+    for start, end, replacement in sorted(edits):
+        parts.append(data[position:start])
+        parts.append(replacement)
+        position = end
+    parts.append(data[position:])
+    return b"".join(parts)
+
+
+def string_at(data: bytes, span: Span) -> object:
+    """Return the Python value of the JSON text at `span`, which is mostly a string."""
+    return orjson.loads(data[span[0] : span[1]])
