@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-PXD := $(wildcard src/only1mcp/*/*.pxd)
+PXD := $(wildcard src/only1mcp/*.pxd src/only1mcp/*/*.pxd)
 PYX := $(wildcard src/only1mcp/_fast/*.pyx) $(PXD) $(wildcard $(PXD:.pxd=.py))
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
@@ -98,4 +98,4 @@ sdist-check: $(DEV) ## Install the source distribution with, without and with a 
 
 clean: ## Remove everything that was built
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks .coverage
-	rm -rf src/*.egg-info src/only1mcp/*/*.so src/only1mcp/_fast/*.c
+	rm -rf src/*.egg-info src/only1mcp/*.so src/only1mcp/*/*.so src/only1mcp/_fast/*.c

@@ -20,7 +20,9 @@ from setuptools.command.build_ext import build_ext
 SOURCES = ("chunks", "counters", "envelope", "framing", "lru", "passing", "ring", "sending", "spans")
 # Ordinary modules that every call passes through: the .py is the source, and what runs without a compiler; the .pxd
 # beside it gives its attributes C types.
-HOT = sorted(str(path.with_suffix(".py")) for path in Path("src/only1mcp").glob("[!_]*/*.pxd"))
+HOT = sorted(
+    str(path.with_suffix(".py")) for path in Path("src/only1mcp").glob("**/*.pxd") if path.parent.name != "_fast"
+)
 MODE = os.environ.get("ONLY1MCP_EXTENSIONS", "")
 DEBUG = os.environ.get("ONLY1MCP_DEBUG", "") not in ("", "0")
 SANITIZE = os.environ.get("ONLY1MCP_SANITIZE", "") if DEBUG else ""

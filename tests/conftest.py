@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "only1mcp"
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    stale = [str(path.relative_to(PACKAGE)) for path in PACKAGE.glob("*/*.so") if _is_stale(path)]
+    stale = [str(path.relative_to(PACKAGE)) for path in PACKAGE.glob("**/*.so") if _is_stale(path)]
     if stale:
         pytest.exit(f"older than their sources, run make build: {', '.join(sorted(stale))}", returncode=4)
 

@@ -355,7 +355,7 @@ def outcome(function: Callable[..., Any], *args: Any) -> Any:
 def response_in_python(status_line: bytes, fields: Any, length: int, chunked: bool, close: bool, body: bytes) -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(http1_write, "write_response", framing_reference.write_response)
-        return http1_write.response_bytes(200, fields, length, chunked=chunked, close=close, body=body)
+        return http1_write.response_bytes(200, fields, length, chunked, close, body)
 
 
 def request_in_python(method: bytes, target: bytes, fields: Any, length: int, body: bytes) -> Any:

@@ -134,7 +134,7 @@ class Endpoint:
 
     def next_id(self) -> bytes:
         """Return a JSON-RPC id, unique on this endpoint."""
-        return b"%d" % next(self._ids)
+        return str(next(self._ids)).encode()
 
     async def call(self, call: BackendCall) -> Outcome:
         """Carry one call; the endpoint learns from how it ends. Raise as `Transport.forward` does."""
@@ -200,7 +200,7 @@ class Endpoint:
 
     async def _meet(self) -> tuple[Transport, Peer]:
         """Start a transport and learn who is behind it; a child that dies of the era probe gets one more, without."""
-        for probe in (True, False) if self._probe else (False,):
+        for probe in [True, False] if self._probe else [False]:
             transport = await self._open()
             try:
                 peer = await establish(

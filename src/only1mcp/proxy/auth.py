@@ -117,14 +117,14 @@ class Authenticator:
         if api_key is not None:
             if authorization is not None:
                 raise _refused("expected either Authorization or X-API-Key, got both")
-            return self._check(api_key, bearer=False)
+            return self._check(api_key, False)
         assert authorization is not None
         scheme, _, token = authorization.partition(b" ")
         if scheme.lower() != b"bearer":
             raise NotAuthenticated("expected the Bearer scheme in Authorization")
-        return self._check(token.strip(b" "), bearer=True)
+        return self._check(token.strip(b" "), True)
 
-    def _check(self, credential: bytes, *, bearer: bool) -> Principal:
+    def _check(self, credential: bytes, bearer: bool) -> Principal:
         if not 0 < len(credential) <= MAX_CREDENTIAL_BYTES:
             raise _refused(f"expected a credential of 1-{MAX_CREDENTIAL_BYTES} octets, got {len(credential)}")
         digest = hashlib.sha256(credential).digest()

@@ -2,6 +2,8 @@ from only1mcp._fast.envelope cimport Envelope
 from only1mcp.backend.base cimport BackendCall
 from only1mcp.proxy.exchange cimport Exchange
 from only1mcp.proxy.route cimport Target
+from only1mcp.wire.eras cimport to_backend
+from only1mcp.wire.eras cimport to_client as answer_to_client
 
 
 cdef class Answer:

@@ -19,7 +19,9 @@ from only1mcp.proxy import uris
 from only1mcp.proxy.catalog import Catalog
 from only1mcp.proxy.exchange import Exchange
 from only1mcp.proxy.route import Target, arguments_of
-from only1mcp.wire import eras, jsonrpc, mcp
+from only1mcp.wire import jsonrpc, mcp
+from only1mcp.wire.eras import to_backend
+from only1mcp.wire.eras import to_client as answer_to_client
 from only1mcp.wire.mcp import HANDSHAKE, STATELESS, Era
 from only1mcp.wire.mirror import param_headers
 
@@ -186,15 +188,7 @@ def _prepare(exchange: Exchange, target: Target, endpoint: Endpoint, peer: Peer,
     assert message is not None
     assert exchange.era is not None
     id = endpoint.next_id()
-    outbound = eras.to_backend(
-        message,
-        id=id,
-        client=exchange.era,
-        backend=peer.era,
-        revision=peer.revision,
-        caller=CALLER,
-        replace=target.replace,
-    )
+    outbound = to_backend(message, id, exchange.era, peer.era, peer.revision, CALLER, target.replace)
     headers: tuple[tuple[bytes, bytes], ...] = ()
     if target.item is not None and target.item.annotations and peer.era is STATELESS:
         headers = param_headers(target.item.annotations, arguments_of(message))
@@ -224,14 +218,9 @@ def to_client(exchange: Exchange, target: Target, method: str, answer: Answer) -
     Raise `BackendAnswerError` for an answer that cannot be translated.
     """
     assert exchange.era is not None
-    status, body = eras.to_client(
-        answer.message,
-        id=exchange.id,
-        method=method,
-        uri=target.original,
-        client=exchange.era,
-        backend=answer.era,
-        server_info=b"{}" if answer.era is exchange.era else orjson.dumps(answer.server_info),
+    server_info = b"{}" if answer.era is exchange.era else orjson.dumps(answer.server_info)
+    status, body = answer_to_client(
+        answer.message, exchange.id, method, target.original, exchange.era, answer.era, server_info
     )
     catalog = exchange.snapshot.catalog
     if catalog.rewrites_uris and b'"uri"' in body:

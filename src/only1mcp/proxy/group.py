@@ -10,6 +10,9 @@ from only1mcp.backend.inventory import Inventory
 from only1mcp.config.schema import LoadBalancer, ToolRules
 from only1mcp.proxy.router import Balancer
 
+# A member costs more to look up in its class than the comparison with it.
+_UP, _CONNECTING = State.UP, State.CONNECTING
+
 
 class Group:
     """The endpoints that share one group id, in the order of the configuration; the tool rules are the first one's."""
@@ -47,8 +50,9 @@ class Group:
         """Choose the endpoint for a call: one that is up, else one that is about to be; None when there is neither."""
         only = self._only
         if only is not None:
-            return only if only.state in (State.UP, State.CONNECTING) and only.id not in without else None
-        return self._pick(key, State.UP, without) or self._pick(key, State.CONNECTING, without)
+            state = only.state
+            return only if (state is _UP or state is _CONNECTING) and only.id not in without else None
+        return self._pick(key, _UP, without) or self._pick(key, _CONNECTING, without)
 
     def _pick(self, key: bytes | None, state: State, without: frozenset[str]) -> Endpoint | None:
         endpoints = self.endpoints

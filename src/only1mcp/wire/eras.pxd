@@ -1,4 +1,11 @@
 from only1mcp._fast.envelope cimport Envelope
 
 
+cdef class Outbound:
+    cdef public bytes message
+    cdef public bytes progress_token
+
+
+cpdef Outbound to_backend(Envelope request, bytes id, client, backend, str revision, caller, tuple replace=*)
+cpdef tuple to_client(Envelope answer, bytes id, str method, str uri, client, backend, bytes server_info)
 cpdef _progress_token(bytes data, tuple meta)

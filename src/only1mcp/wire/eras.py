@@ -36,12 +36,14 @@ _TOKEN_STARTS = b'"-0123456789'
 _STATELESS_CODES = range(-32099, -32019)
 
 
-@dataclass(frozen=True, slots=True)
 class Outbound:
     """A request ready for a backend; `progress_token` is the client's own token, to be put back into progress."""
 
-    message: bytes
-    progress_token: bytes | None
+    __slots__ = ("message", "progress_token")
+
+    def __init__(self, message: bytes, progress_token: bytes | None) -> None:
+        self.message = message
+        self.progress_token = progress_token
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,6 @@ class Caller:
 
 def to_backend(
     request: Envelope,
-    *,
     id: bytes,
     client: Era,
     backend: Era,
@@ -102,7 +103,7 @@ def own_params(era: Era, revision: str, caller: Caller, fields: dict[str, bytes]
 
 
 def to_client(
-    answer: Envelope, *, id: bytes, method: str, uri: str | None, client: Era, backend: Era, server_info: bytes
+    answer: Envelope, id: bytes, method: str, uri: str | None, client: Era, backend: Era, server_info: bytes
 ) -> tuple[int, bytes]:
     """Return HTTP status and body of the answer for a client of era `client`; `server_info` is the backend's, as JSON.
 

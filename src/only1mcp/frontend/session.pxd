@@ -1,0 +1,6 @@
+cdef class SessionSealer:
+    cdef public object _aead
+    cdef public object _opened
+    cdef public object _terminated
+
+    cpdef open(self, str token, str principal_id, double now)

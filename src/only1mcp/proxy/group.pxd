@@ -1,0 +1,6 @@
+cdef class Group:
+    cdef public str id
+    cdef public dict endpoints
+    cdef public object _only
+    cdef public bint shares
+    cdef public object _balancer
