@@ -8,9 +8,9 @@ Nothing here is trusted: sizes are bounded, ids compared, and what does not fit 
 from __future__ import annotations
 
 import logging
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from only1mcp._fast import ERROR, REQUEST, RESULT, Envelope, elements, scan
+from only1mcp._fast import ERROR, REQUEST, RESULT, elements, scan
 from only1mcp.backend.base import PASSED, BackendCall, OnMessage, Outcome
 from only1mcp.backend.connection import HttpConnection
 from only1mcp.backend.passing import Clock, Passing, keep_pace
@@ -19,6 +19,9 @@ from only1mcp.wire import mcp
 from only1mcp.wire.http1_events import END, ResponseHead
 from only1mcp.wire.mcp import Era
 from only1mcp.wire.sse import SSEDecoder
+
+if TYPE_CHECKING:
+    from only1mcp._fast.envelope import Envelope
 
 log = logging.getLogger("only1mcp.backend")
 
@@ -35,6 +38,17 @@ BATCH_REVISION: Final = "2025-03-26"
 MAX_BATCH_BYTES: Final = 1024 * 1024
 # Session ids are sent with every request; a longer one is an attempt to fill requests and logs.
 MAX_SESSION_ID_CHARS: Final = 1024
+
+
+def maybe_response(head: ResponseHead, body: bytes, id: bytes) -> Envelope | None:
+    """Return the response with this id if a whole answer is nothing but that, None for one to be looked at closely."""
+    if head.status != 200 or head.get(b"content-type") != JSON or head.get(b"content-encoding") is not None:
+        return None
+    try:
+        message = scan(body)
+    except ProtocolError:
+        return None
+    return message if message.id == id and message.kind in (RESULT, ERROR) else None
 
 
 class CallReader:

@@ -1,13 +1,17 @@
 from only1mcp.backend.base cimport BackendCall
 from only1mcp.backend.connection cimport HttpConnection
+from only1mcp.backend.pool cimport Pool
+from only1mcp.wire.http1_events cimport ResponseHead
 
 
 cdef class DirectCall:
     cdef public object _owner
+    cdef public Pool _pool
     cdef public DeadlineWatch _watch
     cdef public object _done
+    cdef public object _reader
+    cdef public double _left_s
     cdef public BackendCall call
-    cdef public object reader
     cdef public HttpConnection connection
     cdef public double deadline
     cdef public object task
@@ -15,6 +19,7 @@ cdef class DirectCall:
 
     cpdef begin(self, bytes prepared)
     cpdef answered(self)
+    cpdef _read(self, ResponseHead head, bytes body)
     cpdef end(self, outcome)
 
 

@@ -6,10 +6,12 @@ import asyncio
 import logging
 from typing import Final, Protocol
 
-from only1mcp.backend.answer import CallReader
+from only1mcp.backend.answer import CallReader, maybe_response
 from only1mcp.backend.base import BackendCall, Done, Outcome
 from only1mcp.backend.connection import HttpConnection
+from only1mcp.backend.pool import Pool
 from only1mcp.errors import BackendAnswerError, BackendError, BackendRefused, BackendTimeout
+from only1mcp.wire.http1_events import ResponseHead
 
 log = logging.getLogger("only1mcp.backend")
 
@@ -21,8 +23,8 @@ class Owner(Protocol):
 
     name: str
 
-    def give_back(self, connection: HttpConnection) -> None:
-        """The call has no more use for the connection."""
+    def reader_of(self, call: BackendCall) -> CallReader:
+        """Return what reads an answer that is not a plain one."""
 
     def read_on(self, direct: DirectCall) -> None:
         """The answer is not here in one piece: a task reads the rest and calls `end`."""
@@ -41,29 +43,31 @@ class DirectCall:
         "_done",
         "_left_s",
         "_owner",
+        "_pool",
+        "_reader",
         "_repeated",
         "_watch",
         "call",
         "connection",
         "deadline",
-        "reader",
         "task",
     )
 
     def __init__(
         self,
         owner: Owner,
+        pool: Pool,
         watch: DeadlineWatch,
         call: BackendCall,
-        reader: CallReader,
         connection: HttpConnection,
         done: Done,
     ) -> None:
         self._owner = owner
+        self._pool = pool
         self._watch = watch
         self._done: Done | None = done
+        self._reader: CallReader | None = None
         self.call = call
-        self.reader = reader
         self.connection = connection
         self.deadline = NEVER
         # What goes on with the call when it takes more than one read.
@@ -76,13 +80,29 @@ class DirectCall:
         self.connection.begin(prepared, self.call.message, self)
         self.deadline = self._watch.add(self, self.call.timeout_s)
 
+    @property
+    def reader(self) -> CallReader:
+        """What reads the answer; plain answers need none."""
+        if self._reader is None:
+            self._reader = self._owner.reader_of(self.call)
+        return self._reader
+
     def answered(self) -> None:
         whole = self.connection.maybe_whole()
         if whole is None:
             self._owner.read_on(self)
             return
+        head, body = whole
+        outcome: Outcome | BackendError | None = maybe_response(head, body, self.call.id)
+        if outcome is None:
+            outcome = self._read(head, body)
+        self._pool.release(self.connection)
+        self.end(outcome)
+
+    def _read(self, head: ResponseHead, body: bytes) -> Outcome | BackendError:
+        outcome: Outcome | BackendError
         try:
-            outcome: Outcome | BackendError = self.reader.read_whole(self.connection, *whole)
+            outcome = self.reader.read_whole(self.connection, head, body)
         except BackendRefused as error:
             outcome = error
         except BackendError as error:
@@ -90,11 +110,10 @@ class DirectCall:
             outcome = error
         except Exception as error:  # noqa: BLE001 (raised into the event loop it would cost the backend its connection)
             outcome = self.failed(error)
-        self._owner.give_back(self.connection)
-        self.end(outcome)
+        return outcome
 
     def lost(self, reason: str) -> None:
-        self._owner.give_back(self.connection)
+        self._pool.release(self.connection)
         self._repeated = self._owner.begin_again(self)
         if not self._repeated:
             self.end(BackendAnswerError(reason))
@@ -154,7 +173,7 @@ class DirectCall:
         if not self._repeated:  # otherwise the task has a connection of its own and tells the backend itself
             # Not left to the task: one that is cancelled before it has run never runs.
             self.connection.abort()
-            self._owner.give_back(self.connection)
+            self._pool.release(self.connection)
             self._owner.abandon(self)
 
 

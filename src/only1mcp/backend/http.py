@@ -17,7 +17,8 @@ from only1mcp._fast import Envelope, scan
 from only1mcp.backend import answer
 from only1mcp.backend.base import BackendCall, Done, Outcome, Transport
 from only1mcp.backend.connection import Event, HttpConnection, connect
-from only1mcp.backend.direct import DeadlineWatch, DirectCall
+from only1mcp.backend.direct import DirectCall
+from only1mcp.backend.lane import DirectLane
 from only1mcp.backend.passing import TimeoutClock
 from only1mcp.backend.pool import Pool
 from only1mcp.backend.target import constant_headers, parse_target
@@ -51,11 +52,6 @@ CLOSE_TIMEOUT_S: Final = 2.0
 MAX_CANCELS: Final = 64
 # Server to client answers and notifications go out within this long; the configured call timeout if that is shorter.
 SEND_TIMEOUT_S: Final = 30.0
-# Larger requests are written in slices, by a task.
-MAX_DIRECT_BYTES: Final = 64 * 1024
-# Heads kept for calls that look alike; URIs are the clients' to choose.
-MAX_PREPARED: Final = 1024
-MAX_PREPARED_BYTES: Final = 2048
 # What follows an answer (the end of a stream, the page of an error) is read this long and this far, to keep the
 # connection.
 DRAIN_TIMEOUT_S: Final = 1.0
@@ -84,14 +80,11 @@ class HttpTransport(Transport):
         if self._tls is not None:
             self._tls.set_alpn_protocols(["http/1.1"])
 
-        self._prepared: dict[tuple[str, str | None], bytes] = {}
-        self._prepared_for: tuple[str | None, str | None] = (None, None)
-
         self._pool = Pool(self._connect)
+        self._lane = DirectLane(self, self._pool)
         self._cancels: set[asyncio.Task[None]] = set()
         self._drains: set[asyncio.Task[None]] = set()
         self._directs: set[asyncio.Task[None]] = set()
-        self._watch: DeadlineWatch | None = None
         self._closed = False
 
     def __repr__(self) -> str:
@@ -110,7 +103,7 @@ class HttpTransport(Transport):
 
     async def _call(self, call: BackendCall, *, again: bool = False) -> Outcome:
         headers = self._headers(call.method, call.name, call.param_headers)
-        reader = self._reader(call)
+        reader = self.reader_of(call)
         try:
             async with asyncio.timeout(call.timeout_s) as timeout:
                 reader.clock = TimeoutClock(timeout)
@@ -134,19 +127,7 @@ class HttpTransport(Transport):
         return result
 
     def maybe_begin(self, call: BackendCall, done: Done) -> Callable[[], None] | None:
-        if self._closed or len(call.message) > MAX_DIRECT_BYTES or call.method == "initialize":
-            return None
-        prepared = self._maybe_prepared(call)
-        if prepared is None:
-            return None
-        connection = self._pool.maybe_acquire()
-        if connection is None:
-            return None
-        if self._watch is None:
-            self._watch = DeadlineWatch()
-        direct = DirectCall(self, self._watch, call, self._reader(call), connection, done)
-        direct.begin(prepared)
-        return direct.cancel
+        return None if self._closed or call.method == "initialize" else self._lane.maybe_begin(call, done)
 
     async def send(self, message: bytes) -> None:
         envelope = scan(message)
@@ -176,8 +157,7 @@ class HttpTransport(Transport):
             if first:
                 await self._say_goodbye()
         finally:
-            if self._watch is not None:
-                self._watch.close()
+            self._lane.close()
             tasks = (*self._cancels, *self._drains, *self._directs)
             for task in tasks:
                 task.cancel()
@@ -186,8 +166,8 @@ class HttpTransport(Transport):
 
     # What direct calls need.
 
-    def give_back(self, connection: HttpConnection) -> None:
-        self._pool.release(connection)
+    def head_of(self, call: BackendCall) -> bytes | None:
+        return maybe_prepare_post(self._target.path, self._headers(call.method, call.name, call.param_headers))
 
     def read_on(self, direct: DirectCall) -> None:
         direct.task = self._spawn(self._read_on(direct), self._directs)
@@ -238,7 +218,7 @@ class HttpTransport(Transport):
 
     # Requests.
 
-    def _reader(self, call: BackendCall) -> answer.CallReader:
+    def reader_of(self, call: BackendCall) -> answer.CallReader:
         return answer.CallReader(
             call,
             name=self.name,
@@ -275,22 +255,6 @@ class HttpTransport(Transport):
             headers.append((mcp.HEADER_NAME, encode_header(name)))
         headers += params
         return headers
-
-    def _maybe_prepared(self, call: BackendCall) -> bytes | None:
-        """Return the head of a POST for the direct lane; most calls name one of a few tools, so heads are kept."""
-        if call.param_headers:
-            return maybe_prepare_post(self._target.path, self._headers(call.method, call.name, call.param_headers))
-        era = (self.revision, self.session_id)
-        if era != self._prepared_for or len(self._prepared) >= MAX_PREPARED:
-            self._prepared_for = era
-            self._prepared.clear()
-        key = (call.method, call.name)
-        prepared = self._prepared.get(key)
-        if prepared is None:
-            prepared = maybe_prepare_post(self._target.path, self._headers(call.method, call.name, ()))
-            if prepared is not None and len(prepared) <= MAX_PREPARED_BYTES:
-                self._prepared[key] = prepared
-        return prepared
 
     async def _connect(self) -> HttpConnection:
         return await connect(self._target.host, self._target.port, self._tls)

@@ -1,0 +1,15 @@
+from only1mcp.backend.base cimport BackendCall
+from only1mcp.backend.direct cimport DeadlineWatch, DirectCall
+from only1mcp.backend.pool cimport Pool
+
+
+cdef class DirectLane:
+    cdef public object _owner
+    cdef public Pool _pool
+    cdef public DeadlineWatch _watch
+    cdef public dict _heads
+    cdef public object _revision
+    cdef public object _session_id
+
+    cpdef maybe_begin(self, BackendCall call, done)
+    cpdef _head(self, BackendCall call)
