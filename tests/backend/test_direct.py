@@ -31,7 +31,8 @@ from only1mcp._fast import ERROR, RESULT, Envelope
 from only1mcp.backend import http as module
 from only1mcp.backend.base import BackendCall
 from only1mcp.backend.direct import DeadlineWatch
-from only1mcp.backend.http import MAX_DIRECT_BYTES, HttpTransport
+from only1mcp.backend.http import HttpTransport
+from only1mcp.backend.lane import MAX_DIRECT_BYTES
 from only1mcp.errors import BackendAnswerError, BackendError, BackendRefused, BackendTimeout
 
 HANDSHAKE = "2025-11-25"
@@ -310,7 +311,7 @@ async def test_what_must_not_be_sent_is_not_and_leaves_nothing() -> None:
         await transport.call(make_call(0, "ping"))
         with pytest.raises(ValueError, match="header"):
             transport.maybe_begin(make_call(1, param_headers=((b"x", b"a\r\nb: c"),)), never)
-        assert "0 idle, 0 leased" in repr(transport)
+        assert "1 idle, 0 leased" in repr(transport)
         assert (await transport.call(make_call(2, "ping"))).kind == RESULT
         assert not server.of("tools/call")
 
@@ -454,11 +455,11 @@ async def test_in_the_handshake_era_giving_up_is_told_once(stage: str, how: str)
     async with hosted(HANDSHAKE) as (server, transport):
         transport.session_id = "s"
         direct = await brought_to(stage, server, transport, 60)
-        assert transport._watch is not None
+        assert transport._lane._watch is not None
         if how == "cancelled":
             direct.cancel()
         else:
-            (call,) = transport._watch._calls
+            (call,) = transport._lane._watch._calls
             call.expire()
             call.expire()
             error = await direct.error()

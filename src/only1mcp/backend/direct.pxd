@@ -29,5 +29,5 @@ cdef class DeadlineWatch:
     cdef public double _fires_at
     cdef public object _loop
 
-    cpdef double add(self, DirectCall direct, timeout_s)
-    cpdef remove(self, DirectCall direct)
+    cpdef double add(self, direct, timeout_s)
+    cpdef remove(self, direct)
