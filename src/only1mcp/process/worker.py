@@ -24,6 +24,7 @@ from only1mcp.frontend.origin import OriginPolicy
 from only1mcp.frontend.session import SessionSealer
 from only1mcp.metrics import Metrics
 from only1mcp.process import descriptors
+from only1mcp.process.memory import keep_freed_memory
 from only1mcp.process.scrape import ScrapeApplication
 from only1mcp.proxy.auth import Authenticator
 from only1mcp.proxy.cache import ResponseCache
@@ -182,6 +183,7 @@ def _tame_garbage_collector() -> None:
 
 def run(config: Config, on_started: Callable[[Worker], None]) -> None:
     """Serve until SIGTERM or SIGINT; raise as `Worker.start` does. A second SIGINT ends the drain at once."""
+    keep_freed_memory()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_serve(config, on_started))
 
