@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from only1mcp._fast.framing_reference import Headers, Index, index_fields
 from only1mcp._fast.json_walk import Span
 from only1mcp._fast.reference import ERROR, NOTIFICATION, REQUEST, RESULT
+from only1mcp._fast.relay_reference import UNFINISHED, UNUSUAL
 
 if TYPE_CHECKING:
     from only1mcp._fast.counters_reference import Counters, Histogram
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from only1mcp._fast.lru_reference import LRU
     from only1mcp._fast.passing_reference import PassingScanner
     from only1mcp._fast.reference import Envelope, elements, members, scan
+    from only1mcp._fast.relay_reference import relay_events
     from only1mcp._fast.ring_reference import Ring
     from only1mcp._fast.spans_reference import pick, splice, string_at
 
@@ -32,6 +34,7 @@ else:
         from only1mcp._fast.framing import read_request, read_response
         from only1mcp._fast.lru import LRU
         from only1mcp._fast.passing import PassingScanner
+        from only1mcp._fast.relay import relay_events
         from only1mcp._fast.ring import Ring
         from only1mcp._fast.sending import write_request, write_response
         from only1mcp._fast.spans import pick, splice, string_at
@@ -51,6 +54,7 @@ else:
         from only1mcp._fast.lru_reference import LRU
         from only1mcp._fast.passing_reference import PassingScanner
         from only1mcp._fast.reference import Envelope, elements, members, scan
+        from only1mcp._fast.relay_reference import relay_events
         from only1mcp._fast.ring_reference import Ring
         from only1mcp._fast.spans_reference import pick, splice, string_at
 
@@ -69,6 +73,8 @@ __all__ = [
     "NOTIFICATION",
     "REQUEST",
     "RESULT",
+    "UNFINISHED",
+    "UNUSUAL",
     "Counters",
     "Envelope",
     "Headers",
@@ -84,6 +90,7 @@ __all__ = [
     "read_chunks",
     "read_request",
     "read_response",
+    "relay_events",
     "scan",
     "splice",
     "string_at",
