@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from only1mcp.errors import ProtocolError
-from only1mcp.wire.sse import Event, SSEDecoder, encode
+from only1mcp.wire.sse import Event, SSEDecoder, encode, open_event
 
 LIMIT = 10_000
 
@@ -222,6 +222,33 @@ def test_an_event_can_be_taken_apart_from_its_first_octets_on() -> None:
     assert taken_apart(b"data: ab\ndata: cd\n\n", 9, [1] * 20) == (b"ab\ncd", [])
     assert taken_apart(b"id: 1\ndata: ab\n\n", 6, []) is None
     assert taken_apart(b"event: other\ndata: ab\n\n", 20, []) is None
+
+
+@pytest.mark.parametrize("before", [b"", b"event: message\n", b"id: 7\r\nevent:message\r\n: c\nretry: 5\n"])
+def test_the_beginning_of_a_large_event_is_opened(before: bytes) -> None:
+    opened = open_event(before + b"data: abc", LIMIT)
+    assert opened is not None
+    assert opened[0] == b"abc"
+    assert opened[1].receive_data(b"d\ndata: e\n\nrest") == [b"d", b"\ne"]
+    assert opened[1].rest == b"rest"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"data",
+        b"data:",
+        b"data: ",
+        b"event: other\ndata: a",
+        b"x: y\ndata: a",
+        b"data: a\n",
+        b"data: a\r",
+        b"\ndata: a",
+    ],
+)
+def test_the_beginning_of_other_events_is_not(data: bytes) -> None:
+    assert open_event(data, LIMIT) is None
 
 
 def test_an_event_that_turns_out_to_be_another_is_refused() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final
 
-from only1mcp._fast import ERROR, REQUEST, RESULT, elements, scan
+from only1mcp._fast import ERROR, REQUEST, RESULT, UNFINISHED, elements, relay_events, scan
 from only1mcp.backend.base import PASSED, BackendCall, OnMessage, Outcome
 from only1mcp.backend.connection import HttpConnection
 from only1mcp.backend.passing import Clock, Passing, keep_pace
@@ -18,7 +18,7 @@ from only1mcp.errors import BackendAnswerError, BackendRefused, ProtocolError
 from only1mcp.wire import mcp
 from only1mcp.wire.http1_events import END, ResponseHead
 from only1mcp.wire.mcp import Era
-from only1mcp.wire.sse import SSEDecoder
+from only1mcp.wire.sse import OpenEvent, SSEDecoder, open_event
 
 if TYPE_CHECKING:
     from only1mcp._fast.envelope import Envelope
@@ -33,6 +33,8 @@ SSE: Final = b"text/event-stream"
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
 # A response up to this is gathered: it costs less to handle in one piece, and its errors can still be told.
 PASS_BYTES: Final = 64 * 1024
+# Of an event that is not complete: looked at again with every piece, and longer ones are not.
+MAX_TAIL_BYTES: Final = 8 * 1024
 # Only revision 2025-03-26 has batches. Taken apart they cost a hundred bytes of memory for each byte of hostile input.
 BATCH_REVISION: Final = "2025-03-26"
 MAX_BATCH_BYTES: Final = 1024 * 1024
@@ -66,6 +68,10 @@ class CallReader:
         self._in_session = in_session
         self._revision = revision
         self._decoder: SSEDecoder | None = None
+        # The beginning of an event, small enough to be looked at again.
+        self._tail = b""
+        # The beginning of one that is large enough to pass.
+        self._large = b""
         # Stopped while a passage makes us wait.
         self.clock: Clock | None = None
 
@@ -90,7 +96,7 @@ class CallReader:
             raise self._no_answer(head, media)
         self._decoder = SSEDecoder(MAX_ANSWER_BYTES)
         try:
-            response = self._take_events(self._decoder, connection, body)
+            response = self._take_piece(self._decoder, connection, body)
             if response is None:
                 raise _without_response()
             return self._accept(head, response)
@@ -158,7 +164,15 @@ class CallReader:
         tried = False
         while (piece := await connection.next_event()) is not END:
             assert isinstance(piece, bytes)
-            response = self._take_events(decoder, connection, piece)
+            response = self._take_piece(decoder, connection, piece)
+            if self._large:
+                large, self._large = self._large, b""
+                opened = open_event(large, MAX_ANSWER_BYTES)
+                if opened is not None and (passing := self._passing(head)) is not None:
+                    tried = True
+                    if passing.maybe_begin(opened[0], None):
+                        return await self._pass_event(passing, connection, opened[1])
+                response = self._take_events(decoder, connection, large)
             if response is not None:
                 return self._accept(head, response)
             if decoder.unfinished_bytes <= PASS_BYTES:
@@ -167,13 +181,13 @@ class CallReader:
                 tried = True
                 passing = self._passing(head)
                 if passing is not None and passing.maybe_begin(begin, None):
-                    return await self._pass_event(passing, connection, decoder)
+                    return await self._pass_event(passing, connection, decoder.open_event())
             if self._call.reader is not None:
                 await keep_pace(self._call.reader, self.clock)
         raise _without_response()
 
-    async def _pass_event(self, passing: Passing, connection: HttpConnection, decoder: SSEDecoder) -> Outcome:
-        rest = await passing.pass_event(connection, decoder)
+    async def _pass_event(self, passing: Passing, connection: HttpConnection, event: OpenEvent) -> Outcome:
+        rest = await passing.pass_event(connection, event)
         if rest is None:
             raise _without_response()
         if rest and self.is_surplus(rest):
@@ -187,6 +201,33 @@ class CallReader:
         if call.passage is None or head.status != 200 or self._revision == BATCH_REVISION:
             return None
         return Passing(call.id, call.passage, self.clock)
+
+    def _take_piece(self, decoder: SSEDecoder, connection: HttpConnection, piece: bytes) -> Envelope | None:
+        """Relay what only has to be relayed, all of it at once; take the other events, return the response."""
+        reader = self._call.reader
+        if reader is None or not decoder.between_events:
+            return self._take_events(decoder, connection, piece)
+        data = self._tail + piece if self._tail else piece
+        self._tail = b""
+        position = 0
+        while True:
+            position, out, end = relay_events(data, position, self._call.id, reader.progress_token, reader.wants_logs)
+            if out:
+                reader.take_events(out)
+            if end == UNFINISHED and len(data) - position <= MAX_TAIL_BYTES:
+                self._tail = data[position:]
+                return None
+            if end == UNFINISHED and len(data) - position > PASS_BYTES:
+                self._large = data[position:]
+                return None
+            if end < 0:
+                return self._take_events(decoder, connection, data[position:])
+            response = self._take_events(decoder, connection, data[position:end])
+            position = end
+            if response is not None:
+                if position < len(data) and self.is_surplus(data[position:]):
+                    connection.abort()
+                return response
 
     def _take_events(self, decoder: SSEDecoder, connection: HttpConnection, piece: bytes) -> Envelope | None:
         response = None

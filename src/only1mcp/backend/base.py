@@ -18,8 +18,8 @@ CALLER = Caller(client_info=b'{"name":"only1mcp","version":"' + __version__.enco
 OnMessage = Callable[[Envelope], None]
 
 
-class Reader(Protocol):
-    """Whoever reads what a call brings."""
+class Flow(Protocol):
+    """The way to whoever reads what a call brings."""
 
     @property
     def must_drain(self) -> bool:
@@ -28,7 +28,21 @@ class Reader(Protocol):
     async def drain(self) -> None: ...
 
 
-class Passage(Reader, Protocol):
+class Reader(Flow, Protocol):
+    """Who takes the progress and log messages of a call's own stream, many at once."""
+
+    @property
+    def progress_token(self) -> bytes | None:
+        """The reader's own token, which takes the place of the call's id; without one no progress is relayed."""
+
+    @property
+    def wants_logs(self) -> bool: ...
+
+    def take_events(self, events: bytes) -> None:
+        """Take messages, each an event by itself and with the reader's token."""
+
+
+class Passage(Flow, Protocol):
     """Where a result that is too large to be gathered goes as it comes, with the id that its reader knows."""
 
     @property
@@ -59,9 +73,9 @@ class BackendCall:
     `Mcp-Param-*` headers (already encoded); transports without headers ignore them. `timeout_s` bounds the time until
     the answer is complete, waiting for a passage not counted; None means no limit (subscriptions). `on_message`
     receives every notification and every server-to-client request that arrives on this request's own stream, in order,
-    before `call` returns; where they come faster than the `reader` takes them, the transport waits if it can. A large
-    result may go to the `passage` piece by piece: when the call fails after that, the reader must be shown that the end
-    is missing.
+    before `call` returns, less those that go to the `reader`, many at once; where they come faster than the `reader`
+    takes them, the transport waits if it can. A large result may go to the `passage` piece by piece: when the call
+    fails after that, the reader must be shown that the end is missing.
     """
 
     __slots__ = ("id", "message", "method", "name", "on_message", "param_headers", "passage", "reader", "timeout_s")

@@ -6,10 +6,10 @@ import asyncio
 from typing import Protocol
 
 from only1mcp._fast import PassingScanner
-from only1mcp.backend.base import PASSED, Passage, Passed, Reader
+from only1mcp.backend.base import PASSED, Flow, Passage, Passed
 from only1mcp.backend.connection import HttpConnection
 from only1mcp.wire.http1_events import END
-from only1mcp.wire.sse import SSEDecoder
+from only1mcp.wire.sse import OpenEvent
 
 
 class Clock(Protocol):
@@ -69,9 +69,8 @@ class Passing:
         self._scanner.receive_eof()
         return PASSED
 
-    async def pass_event(self, connection: HttpConnection, decoder: SSEDecoder) -> bytes | None:
+    async def pass_event(self, connection: HttpConnection, event: OpenEvent) -> bytes | None:
         """Let the rest of the event pass; return what came behind it, None when the stream ends inside."""
-        event = decoder.open_event()
         await self._keep_pace()
         while (piece := await connection.next_event()) is not END:
             assert isinstance(piece, bytes)
@@ -102,7 +101,7 @@ class Passing:
         await keep_pace(self._passage, self._clock)
 
 
-async def keep_pace(reader: Reader, clock: Clock | None) -> None:
+async def keep_pace(reader: Flow, clock: Clock | None) -> None:
     """Wait, off the clock, while the reader is behind."""
     if not reader.must_drain:
         return

@@ -192,6 +192,7 @@ def _prepare(exchange: Exchange, target: Target, endpoint: Endpoint, peer: Peer,
     headers: tuple[tuple[bytes, bytes], ...] = ()
     if target.item is not None and target.item.annotations and peer.era is STATELESS:
         headers = param_headers(target.item.annotations, arguments_of(message))
+    relay = _Relay(exchange, endpoint, peer, outbound.progress_token)
     return BackendCall(
         method=message.method or "",
         message=outbound.message,
@@ -199,9 +200,9 @@ def _prepare(exchange: Exchange, target: Target, endpoint: Endpoint, peer: Peer,
         timeout_s=timeout_s,
         name=target.original if message.method in mcp.NAMED_BY else None,
         param_headers=headers,
-        on_message=_Relay(exchange, endpoint, peer, outbound.progress_token),
+        on_message=relay,
         # Others may wait for a call whose answer can be kept, and must not wait for the reader of the first.
-        reader=exchange if exchange.cache_key is None else None,
+        reader=relay if exchange.cache_key is None else None,
         passage=exchange if _may_pass(exchange, peer) else None,
     )
 
@@ -258,14 +259,29 @@ class _Relay:
                 if relayed is not None:
                     self._exchange.interim(relayed)
         elif method == "notifications/message":
-            if self._wants_logs():
+            if self.wants_logs:
                 self._exchange.interim(message.data)
         elif self._endpoint.hear(message):
             return
         elif self._same_era and method not in ("notifications/cancelled", "notifications/resources/updated"):
             self._exchange.interim(message.data)
 
-    def _wants_logs(self) -> bool:
+    @property
+    def progress_token(self) -> bytes | None:
+        return self._progress_token
+
+    @property
+    def must_drain(self) -> bool:
+        return self._exchange.must_drain
+
+    async def drain(self) -> None:
+        await self._exchange.drain()
+
+    def take_events(self, events: bytes) -> None:
+        self._exchange.interim_events(events)
+
+    @property
+    def wants_logs(self) -> bool:
         """A stateless client gets log messages only where its request asked for them."""
         if self._exchange.era is HANDSHAKE:
             return True

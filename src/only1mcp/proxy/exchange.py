@@ -114,8 +114,13 @@ class Exchange:
 
     def interim(self, message: bytes) -> None:
         """Send a message that precedes the answer: the response becomes an SSE stream with the first one."""
+        if self.http.waiting_bytes <= MAX_WAITING_BYTES:
+            self.interim_events(sse.encode(message))
+
+    def interim_events(self, events: bytes) -> None:
+        """Send events that precede the answer, however much waits; their sender sees to it that it is not too much."""
         http = self.http
-        if http.finished or http.client_gone or http.waiting_bytes > MAX_WAITING_BYTES:
+        if http.finished or http.client_gone:
             return
         if not http.started_response:
             stream: Headers = [
@@ -125,7 +130,7 @@ class Exchange:
             ]
             http.start_stream(200, stream + self.cors)
             self.streaming = True
-        http.write(sse.encode(message))
+        http.write_parts([events])
 
     # A large result on its way through (`backend.base.Passage`).
 

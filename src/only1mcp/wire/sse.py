@@ -6,6 +6,7 @@ Data stays bytes: MCP puts one JSON text into each event, and whoever reads it v
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,6 +15,10 @@ from only1mcp.errors import ProtocolError
 BOM: Final = b"\xef\xbb\xbf"
 CR: Final = 0x0D
 LF: Final = 0x0A
+# The lines of an event up to the value of its first data line, as servers write them.
+_TO_DATA: Final = re.compile(
+    rb"(?:(?:event: ?message|id:[^\r\n]*+|retry:[^\r\n]*+|:[^\r\n]*+)\r?\n)*+data:(?: (?=.)|(?=[^ ]))", re.DOTALL
+)
 # Longest `retry` value we read, in digits (11 days in milliseconds). int() on an unbounded run of digits is quadratic.
 MAX_RETRY_DIGITS: Final = 9
 
@@ -98,6 +103,11 @@ class SSEDecoder:
         if len(self._line) + len(self._data) > self.max_event_bytes:
             return self._fail(events)
         return events
+
+    @property
+    def between_events(self) -> bool:
+        """Whether the next byte begins an event, and a line of it."""
+        return not (self._line or self._data or self._event or self._after_cr or self._start)
 
     @property
     def unfinished_bytes(self) -> int:
@@ -206,6 +216,14 @@ class OpenEvent:
             return end + 1
         self._after_cr = end + 1 == len(data)
         return end + 1 + int(data[end + 1 : end + 2] == b"\n")
+
+
+def open_event(data: bytes, max_line_bytes: int) -> tuple[bytes, OpenEvent] | None:
+    """Return the data of the `message` event that `data` is the beginning of, and what reads on; None if unusual."""
+    match = _TO_DATA.match(data)
+    if match is None or data.find(b"\n", match.end()) >= 0 or data.find(b"\r", match.end()) >= 0:
+        return None
+    return data[match.end() :], OpenEvent(in_data=True, after_cr=False, max_line_bytes=max_line_bytes)
 
 
 def _line_end(data: bytes, start: int) -> int:
