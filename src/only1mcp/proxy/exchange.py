@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from only1mcp._fast.envelope import Envelope
 
 JSON = (b"content-type", b"application/json")
+# A longer body is sent beside its head and not copied behind it.
+COPIED_BYTES = 64 * 1024
 # Interim messages are dropped while a client reads so slowly that this much waits for it, unless their sender waits.
 MAX_WAITING_BYTES = 1 << 20
 
@@ -106,7 +108,12 @@ class Exchange:
         headers: Headers = [JSON, *self.cors]
         if extra:
             headers += extra
-        self.http.respond(status, headers, body)
+        if len(body) <= COPIED_BYTES:
+            self.http.respond(status, headers, body)
+        else:
+            self.http.start_stream(status, headers, len(body))
+            self.http.write_parts([body])
+            self.http.end_stream()
 
     def empty(self, status: int, extra: Headers | None = None) -> None:
         """Answer without a body."""
