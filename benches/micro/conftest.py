@@ -19,7 +19,8 @@ def fast(request: pytest.FixtureRequest, benchmark: Any) -> Any:
     if request.param == "reference":
         return REFERENCE
     parts = {
-        name: importlib.import_module(f"only1mcp._fast.{name}") for name in ("envelope", "ring", "lru", "counters")
+        name: importlib.import_module(f"only1mcp._fast.{name}")
+        for name in ("envelope", "ring", "lru", "counters", "spans")
     }
     return SimpleNamespace(**{name: value for part in parts.values() for name, value in vars(part).items()})
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from only1mcp._fast import counters_reference, lru_reference, reference, ring_reference
+from only1mcp._fast import counters_reference, lru_reference, reference, ring_reference, spans_reference
 
 REFERENCE = SimpleNamespace(
     Counters=counters_reference.Counters,
@@ -17,7 +17,10 @@ REFERENCE = SimpleNamespace(
     Ring=ring_reference.Ring,
     elements=reference.elements,
     members=reference.members,
+    pick=spans_reference.pick,
+    says=spans_reference.says,
     scan=reference.scan,
+    splice=spans_reference.splice,
 )
 
 

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from only1mcp._fast.reference import Envelope, elements, members, scan
     from only1mcp._fast.relay_reference import relay_events
     from only1mcp._fast.ring_reference import Ring
-    from only1mcp._fast.spans_reference import pick, splice, string_at
+    from only1mcp._fast.sockets_reference import readable
+    from only1mcp._fast.spans_reference import pick, says, splice, string_at
 
     COMPILED: bool
 else:
@@ -37,7 +38,8 @@ else:
         from only1mcp._fast.relay import relay_events
         from only1mcp._fast.ring import Ring
         from only1mcp._fast.sending import write_request, write_response
-        from only1mcp._fast.spans import pick, splice, string_at
+        from only1mcp._fast.sockets import readable
+        from only1mcp._fast.spans import pick, says, splice, string_at
 
         COMPILED = True
     except ImportError:
@@ -56,7 +58,8 @@ else:
         from only1mcp._fast.reference import Envelope, elements, members, scan
         from only1mcp._fast.relay_reference import relay_events
         from only1mcp._fast.ring_reference import Ring
-        from only1mcp._fast.spans_reference import pick, splice, string_at
+        from only1mcp._fast.sockets_reference import readable
+        from only1mcp._fast.spans_reference import pick, says, splice, string_at
 
         COMPILED = False
         warnings.warn(
@@ -91,6 +94,8 @@ __all__ = [
     "read_request",
     "read_response",
     "relay_events",
+    "readable",
+    "says",
     "scan",
     "splice",
     "string_at",

@@ -33,6 +33,12 @@ def splice(data: bytes, edits: Iterable[Edit]) -> bytes:
     return b"".join(parts)
 
 
+def says(data: bytes, span: Span, text: bytes) -> bool:
+    """Return whether the JSON text at `span` is the plain spelling of `text`: ASCII without quotes and escapes."""
+    plain = all(0x20 <= octet <= 0x7E and octet not in b'\\"' for octet in text)
+    return plain and data[span[0] : span[1]] == b'"' + text + b'"'
+
+
 def string_at(data: bytes, span: Span) -> object:
     """Return the Python value of the JSON text at `span`, which is mostly a string."""
     return orjson.loads(data[span[0] : span[1]])

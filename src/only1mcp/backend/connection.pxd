@@ -10,7 +10,6 @@ cdef class HttpConnection:
     cdef public object _transport
     cdef public object _loop
     cdef public int _socket_fd
-    cdef public object _poll
     cdef public ClientConnection _http
     cdef public object _failure
     cdef public bint _reading
@@ -29,5 +28,4 @@ cdef class HttpConnection:
     cpdef maybe_event(self)
     cpdef bint finish(self)
     cpdef bint usable(self)
-    cpdef bint _readable(self)
     cpdef _wake(self)

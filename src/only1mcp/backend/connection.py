@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import select
 import socket
 import ssl
 from collections.abc import Callable
 from enum import Enum
 from typing import Final, Protocol, cast
 
+from only1mcp._fast import readable
 from only1mcp.errors import BackendAnswerError, BackendUnavailable, ProtocolError
 from only1mcp.wire.http1 import ClientConnection
 from only1mcp.wire.http1_events import END, End, Headers, ResponseHead
@@ -66,7 +66,6 @@ class HttpConnection:
         self.closed: asyncio.Future[None] = self._loop.create_future()
         self._transport: asyncio.Transport | None = None
         self._socket_fd = -1
-        self._poll: select.poll | None = None
         self._http = ClientConnection(MAX_HEADER_BYTES)
         self._failure: str | None = None  # why nothing more will come
         self._reading = True
@@ -192,7 +191,7 @@ class HttpConnection:
             self.state is _IDLE
             and self._transport is not None
             and not self._transport.is_closing()
-            and not self._readable()
+            and not readable(self._socket_fd)
         )
 
     def abort(self) -> None:
@@ -209,9 +208,6 @@ class HttpConnection:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but name
         self.idle_since = self._loop.time()
         self._socket_fd = transport.get_extra_info("socket").fileno()
-        if hasattr(select, "poll"):
-            self._poll = select.poll()
-            self._poll.register(self._socket_fd, select.POLLIN)
         if self.state is _CLOSED:
             self._transport.abort()
 
@@ -257,11 +253,6 @@ class HttpConnection:
         self._wake()
 
     # Below, in call order.
-
-    def _readable(self) -> bool:
-        if self._poll is not None:
-            return bool(self._poll.poll(0))
-        return bool(select.select([self._socket_fd], [], [], 0)[0])
 
     async def _write_slices(self, transport: asyncio.Transport, data: memoryview) -> None:
         for start in range(0, len(data), WRITE_SLICE_BYTES):

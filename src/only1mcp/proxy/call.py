@@ -22,7 +22,7 @@ from only1mcp.proxy.route import Target, arguments_of
 from only1mcp.wire import jsonrpc, mcp
 from only1mcp.wire.eras import to_backend
 from only1mcp.wire.eras import to_client as answer_to_client
-from only1mcp.wire.mcp import HANDSHAKE, STATELESS, Era
+from only1mcp.wire.mcp import HANDSHAKE, NAMED_BY, STATELESS, Era
 from only1mcp.wire.mirror import param_headers
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ def _prepare(exchange: Exchange, target: Target, endpoint: Endpoint, peer: Peer,
         message=outbound.message,
         id=id,
         timeout_s=timeout_s,
-        name=target.original if message.method in mcp.NAMED_BY else None,
+        name=target.original if message.method in NAMED_BY else None,
         param_headers=headers,
         on_message=relay,
         # Others may wait for a call whose answer can be kept, and must not wait for the reader of the first.

@@ -38,7 +38,7 @@ from only1mcp.proxy.readiness import health_body, ready_body
 from only1mcp.proxy.route import find_target
 from only1mcp.proxy.sizes import check_sizes
 from only1mcp.wire import classify, jsonrpc, mcp
-from only1mcp.wire.mcp import STATELESS
+from only1mcp.wire.mcp import CAPABILITY_OF, LIST_METHODS, STATELESS
 
 if TYPE_CHECKING:
     from only1mcp._fast.envelope import Envelope
@@ -280,13 +280,13 @@ class Pipeline:
 
     def _route(self, exchange: Exchange, message: Envelope, method: str) -> Coroutine[Any, Any, None] | None:
         catalog = exchange.snapshot.catalog
-        if method in mcp.LIST_METHODS:
+        if method in LIST_METHODS:
             assert exchange.principal is not None
             assert exchange.era is not None
             now_s, pages = exchange.http.started, exchange.snapshot.pages
             exchange.reply(200, pages.list(message, exchange.era, exchange.principal, now_s, self._metrics))
             return None
-        if mcp.CAPABILITY_OF.get(method) not in catalog.capabilities:
+        if CAPABILITY_OF.get(method) not in catalog.capabilities:
             raise RequestRefused(f"the method {method!r:.80} is not served", code=METHOD_NOT_FOUND, http_status=404)
         target = find_target(exchange, message, method)
         if self._forwarder.maybe_cached(exchange, target, method):

@@ -5,3 +5,4 @@ from only1mcp.wire.http1_events cimport RequestHead
 cpdef era_of_headers(RequestHead head)
 cpdef str check_stateless(RequestHead head, Envelope message)
 cpdef _compare(RequestHead head, bytes name, str expected)
+cpdef _maybe_plain(RequestHead head, Envelope message, tuple version)

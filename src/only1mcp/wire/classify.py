@@ -7,16 +7,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from only1mcp._fast import members, pick, string_at
+from only1mcp._fast import members, pick, says, string_at
 from only1mcp.errors import INVALID_PARAMS, ProtocolError
 from only1mcp.wire import jsonrpc, mcp
 from only1mcp.wire.http1_events import RequestHead
-from only1mcp.wire.mcp import HANDSHAKE, HEADER_METHOD, HEADER_NAME, HEADER_VERSION, NAMED_BY, STATELESS_REVISIONS, Era
-from only1mcp.wire.mirror import decode_header
+from only1mcp.wire.jsonrpc import Span
+from only1mcp.wire.mcp import (
+    CAPABILITY_OF,
+    HANDSHAKE,
+    HEADER_METHOD,
+    HEADER_NAME,
+    HEADER_VERSION,
+    NAMED_BY,
+    STATELESS_REVISIONS,
+    Era,
+)
+from only1mcp.wire.mirror import MAX_VALUE_BYTES, decode_header
 
 if TYPE_CHECKING:
     from only1mcp._fast.envelope import Envelope
 
+_REVISIONS = {revision.encode(): revision for revision in STATELESS_REVISIONS}
+_METHODS = {method: method.encode() for method in CAPABILITY_OF}
+_BRACE = ord("{")
 _META = (mcp.META_VERSION.encode(), mcp.META_CAPABILITIES.encode())
 
 
@@ -50,6 +63,9 @@ def check_stateless(head: RequestHead, message: Envelope) -> str:
             raise _mismatch(f"{name.decode()} must be sent once")
     data, meta = message.data, message.meta
     span, capabilities = (None, None) if meta is None else pick(data, meta, _META)
+    revision = None if span is None else _maybe_plain(head, message, span)
+    if revision is not None and capabilities is not None and data[capabilities[0]] == _BRACE:
+        return revision
     version = None if span is None else string_at(data, span)
     if not isinstance(version, str):
         raise ProtocolError(f"params._meta must hold {mcp.META_VERSION!r}", code=INVALID_PARAMS)
@@ -71,6 +87,25 @@ def check_stateless(head: RequestHead, message: Envelope) -> str:
             data={"supported": list(mcp.STATELESS_REVISIONS), "requested": version},
         )
     return version
+
+
+def _maybe_plain(head: RequestHead, message: Envelope, version: Span) -> str | None:
+    """Return the revision when headers and body agree octet for octet, None when that has to be looked at closely."""
+    data, method = message.data, message.method or ""
+    value = head.get(HEADER_VERSION) or b""
+    revision = _REVISIONS.get(value)
+    if revision is None or not says(data, version, value) or head.get(HEADER_METHOD) != _METHODS.get(method):
+        return None
+    named_by = NAMED_BY.get(method)
+    if named_by is not None:
+        name = head.get(HEADER_NAME)
+        span = message.name if named_by == "name" else message.uri
+        # A value that begins so may be in base64; one with blanks around it is not what the body says.
+        if name is None or span is None or name.startswith(b"=?") or not says(data, span, name):
+            return None
+        if len(name) > MAX_VALUE_BYTES:
+            return None
+    return revision
 
 
 def _compare(head: RequestHead, name: bytes, expected: str) -> None:

@@ -135,6 +135,9 @@ def _progress_token(data: bytes, meta: Span | None) -> bytes | None:
     """Return the client's token; what is neither string nor number is none and stays where it is."""
     if meta is None:
         return None
+    text = data[meta[0] : meta[1]]
+    if b"progressToken" not in text and b"\\u" not in text:  # a key may be spelled with escapes
+        return None
     (span,) = pick(data, meta, _PROGRESS_TOKEN)
     return None if span is None or data[span[0]] not in _TOKEN_STARTS else data[slice(*span)]
 

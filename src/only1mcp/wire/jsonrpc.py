@@ -66,9 +66,9 @@ def decode_string(data: bytes, span: Span) -> str:
 
 def replace_id(message: Envelope, id: bytes) -> bytes:
     """Return the message with its id replaced by the JSON text `id`; the message must have one."""
-    assert message.id_span is not None
-    start, end = message.id_span
-    return message.data[:start] + id + message.data[end:]
+    span = message.id_span
+    assert span is not None
+    return splice(message.data, ((span[0], span[1], id),))
 
 
 def edit_object(data: bytes, span: Span, *, put: dict[str, bytes], drop: Iterable[str] = ()) -> bytes:
