@@ -17,7 +17,19 @@ from typing import Any
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-SOURCES = ("chunks", "counters", "envelope", "framing", "lru", "passing", "relay", "ring", "sending", "sockets", "spans")
+SOURCES = (
+    "chunks",
+    "counters",
+    "envelope",
+    "framing",
+    "lru",
+    "passing",
+    "relay",
+    "ring",
+    "sending",
+    "sockets",
+    "spans",
+)
 # Ordinary modules that every call passes through: the .py is the source, and what runs without a compiler; the .pxd
 # beside it gives its attributes C types.
 HOT = sorted(
