@@ -1,0 +1,176 @@
+"""What one `tools/call` costs in our own code: the sockets are taken away, client and backend are two objects.
+
+`python -m benches.call [--era handshake] [--calls N]` prints the CPU time of a call, the least and the median over many
+batches: it moves far less with the weather on a machine than a benchmark over sockets does. It is also what to put
+under a profiler (`valgrind --tool=callgrind`, py-spy).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import re
+import socket
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import orjson
+import uvloop
+from tests.e2e.processes import Process
+from tests.e2e.wire_client import HANDSHAKE, META, STATELESS
+
+from only1mcp.backend.connection import HttpConnection
+from only1mcp.config.load import load
+from only1mcp.frontend.connection import Connection
+from only1mcp.process.worker import Worker
+
+BATCHES = 100
+WARM_UP_CALLS = 2000
+ARGUMENT = "what a model might ask for, in about a hundred characters, so that the call has a body worth the name"
+RESULT = b'"result":' + orjson.dumps({"content": [{"type": "text", "text": "x" * 256}]})
+CONFIG = """
+version: "1.0"
+proxy: {{port: 0}}
+auth: {{allow_anonymous: true}}
+metrics: {{enabled: false}}
+logging: {{level: warning}}
+servers:
+  - {{id: bench, transport: http, url: "{url}"}}
+"""
+
+
+class Transport:
+    """A transport that remembers what was written last, around a socket on which nothing happens."""
+
+    def __init__(self, sock: socket.socket, protocol: Any) -> None:
+        self.written = b""
+        self._extra: dict[str, Any] = {"peername": ("127.0.0.1", 5), "socket": sock}
+        self._protocol = protocol
+        protocol.connection_made(self)
+
+    def write(self, data: bytes) -> None:
+        self.written = data
+
+    def get_extra_info(self, name: str) -> Any:
+        return self._extra.get(name)
+
+    def set_write_buffer_limits(self, *limits: int) -> None: ...
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def is_closing(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        protocol, self._protocol = self._protocol, None
+        if protocol is not None:
+            self._extra["socket"].close()
+            asyncio.get_running_loop().call_soon(protocol.connection_lost, None)
+
+    abort = close
+
+
+class Pair:
+    """A worker between a client and a backend that are both in this process."""
+
+    def __init__(self, worker: Worker, era: str) -> None:
+        self._worker = worker
+        self._revision = {"handshake": HANDSHAKE, "stateless": STATELESS}[era]
+        self._ends = socket.socketpair()
+        self._client = Connection(worker.listener, asyncio.get_running_loop())  # type: ignore[arg-type]
+        self._to_client = Transport(self._ends[0], self._client)
+        self._backend = HttpConnection()
+        self._to_backend = Transport(self._ends[1], self._backend)
+        (endpoint,) = worker.registry.endpoints.values()
+        idle = endpoint.transport._pool._idle
+        for connection in idle:
+            connection.abort()
+        idle[:] = [self._backend]
+        (self._tool,) = [item.key for item in worker.pipeline.snapshot.catalog.lists["tools/list"].items]
+        self._session = b""
+        if era == "handshake":
+            params = {"protocolVersion": HANDSHAKE, "capabilities": {}, "clientInfo": {"name": "bench", "version": "1"}}
+            self._client.data_received(self._request("initialize", params))
+            found = re.search(rb"mcp-session-id: (\S+)", self._to_client.written)
+            assert found is not None, self._to_client.written
+            self._session = found.group(1)
+        self._call = self._request("tools/call", {"name": self._tool, "arguments": {"text": ARGUMENT}})
+
+    def call(self) -> None:
+        """Send one call to the proxy, answer the one it makes, and check what comes back."""
+        self._to_client.written = b""
+        self._client.data_received(self._call)
+        sent = self._to_backend.written
+        start = sent.index(b'"id":', sent.index(b"\r\n\r\n")) + 5
+        body = b'{"jsonrpc":"2.0","id":' + sent[start : sent.index(b",", start)] + b"," + RESULT + b"}"
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
+        self._backend.data_received(head + body)
+        assert self._to_client.written.endswith(b'"id":7,' + RESULT + b"}"), self._to_client.written
+
+    def _request(self, method: str, params: dict[str, Any]) -> bytes:
+        port = 0 if self._worker.listener is None else self._worker.listener.port
+        fields = [
+            b"POST /mcp HTTP/1.1",
+            b"host: 127.0.0.1:%d" % port,
+            b"content-type: application/json",
+            b"accept: application/json, text/event-stream",
+        ]
+        if method != "initialize":
+            fields.append(b"mcp-protocol-version: " + self._revision.encode())
+        if self._session:
+            fields.append(b"mcp-session-id: " + self._session)
+        elif method != "initialize":
+            params = params | {"_meta": {f"{META}protocolVersion": STATELESS, f"{META}clientCapabilities": {}}}
+            fields += [b"mcp-method: " + method.encode(), b"mcp-name: " + self._tool.encode()]
+        body = orjson.dumps({"jsonrpc": "2.0", "id": 7, "method": method, "params": params})
+        return b"\r\n".join([*fields, b"content-length: %d" % len(body), b"", body])
+
+
+async def measure(era: str, calls: int) -> list[float]:
+    """Return the CPU time of a call in microseconds, for each batch."""
+    with tempfile.TemporaryDirectory(prefix="only1mcp-bench-") as name:
+        directory = Path(name)
+        command = [sys.executable, "-m", "benches.loopback.backend", "--era", era]
+        with Process(command, directory / "backend.log") as backend:
+            url = backend.wait_for_line(r"^listening (\S+)$").group(1)
+            (directory / "only1mcp.yaml").write_text(CONFIG.format(url=url))
+            worker = Worker(load(directory / "only1mcp.yaml", {}, {}).config)
+            await worker.start()
+            try:
+                return _batches(Pair(worker, era), calls)
+            finally:
+                await worker.stop(0)
+
+
+def _batches(pair: Pair, calls: int) -> list[float]:
+    for _ in range(WARM_UP_CALLS):
+        pair.call()
+    gc.collect()
+    gc.freeze()
+    size = max(1, calls // BATCHES)
+    taken = []
+    for _ in range(BATCHES):
+        began = time.process_time()
+        for _ in range(size):
+            pair.call()
+        taken.append((time.process_time() - began) / size * 1e6)
+    return taken
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benches.call", description=__doc__)
+    parser.add_argument("--era", choices=("stateless", "handshake"), default="stateless")
+    parser.add_argument("--calls", type=int, default=30_000)
+    options = parser.parse_args()
+    taken = uvloop.run(measure(options.era, options.calls))
+    print(f"{options.era}: least {min(taken):.1f} µs, median {statistics.median(taken):.1f} µs of CPU a call")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,28 @@
+"""The benchmark without sockets makes real calls, in both eras, and takes no wrong answer."""
+
+from __future__ import annotations
+
+import pytest
+from benches import call
+
+
+@pytest.mark.parametrize("era", ["stateless", "handshake"])
+async def test_every_batch_is_measured(era: str) -> None:
+    taken = await call.measure(era, call.BATCHES)
+    assert len(taken) == call.BATCHES
+    assert min(taken) > 0
+
+
+async def test_a_wrong_answer_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(call, "_batches", lambda pair, _calls: _spoiled(pair, monkeypatch))
+    await call.measure("stateless", 1)
+
+
+def _spoiled(pair: call.Pair, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    pair.call()
+    monkeypatch.setattr(call, "RESULT", b'"error":{"code":1,"message":"x"}')
+    pair.call()
+    monkeypatch.setattr(pair, "_call", b"GET / HTTP/1.1\r\nhost: elsewhere\r\n\r\n")
+    with pytest.raises(AssertionError):
+        pair.call()
+    return []
