@@ -46,6 +46,10 @@ if MODE not in ("", "require", "skip"):
 class BuildExtensions(build_ext):
     """Adds the flags of the compiler at hand, and replaces a library that may be in use by renaming over it."""
 
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        self.parallel = self.parallel or os.cpu_count()
+
     def build_extensions(self) -> None:
         if self.compiler.compiler_type == "msvc":
             flags = ["/Od", "/Zi"] if DEBUG else ["/O2"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import enum
 from collections.abc import Coroutine
 from typing import Any
 
@@ -23,22 +22,11 @@ from only1mcp.frontend.limits import (
     WRITE_BUFFER_BYTES,
 )
 from only1mcp.frontend.owner import Admission, Owner
+from only1mcp.frontend.phase import BODY, BUSY, HEAD, LINGER, LOST
 from only1mcp.frontend.runner import ExchangeRunner, error_headers
 from only1mcp.frontend.timer import Deadline
 from only1mcp.wire.http1 import ServerConnection
 from only1mcp.wire.http1_events import CLOSED, END, Headers, RequestHead
-
-
-class _Phase(enum.Enum):
-    HEAD = "head"  # between two exchanges, or inside a head
-    BODY = "body"  # inside a request body, wanted or not
-    BUSY = "busy"  # the request is complete, its answer is not
-    LINGER = "linger"  # our last byte is written
-    LOST = "lost"
-
-
-# A member costs more to look up in its class than the comparison with it.
-_HEAD, _BODY, _BUSY, _LINGER, _LOST = _Phase
 
 
 class Connection:
@@ -57,7 +45,7 @@ class Connection:
         self._gate = WriteGate()
         self._reader = ReaderWatch(MIN_PROGRESS_BYTES)
         self._deadline = Deadline(loop, self._on_deadline)
-        self._phase = _HEAD
+        self._phase = HEAD
         self._advancing = False
         # Events are left that wait for the next turn.
         self._behind = False
@@ -82,7 +70,7 @@ class Connection:
     def drain(self) -> None:
         """Close now when idle, else after the response at hand."""
         self._wire.close_after = True
-        if self._phase is _HEAD and not self._wire.pending_bytes:
+        if self._phase is HEAD and not self._wire.pending_bytes:
             self.close()
 
     def stop(self) -> None:
@@ -97,7 +85,7 @@ class Connection:
     def abort(self) -> None:
         """Close without sending what is still buffered."""
         if self._transport is not None:
-            self._phase = _LINGER
+            self._phase = LINGER
             self._transport.abort()
 
     # What the transport calls.
@@ -117,7 +105,7 @@ class Connection:
             self.abort()
 
     def data_received(self, data: bytes) -> None:
-        if self._phase is _LINGER:
+        if self._phase is LINGER:
             self._linger_left -= len(data)
             if self._linger_left < 0:
                 self.abort()
@@ -127,7 +115,7 @@ class Connection:
 
     def eof_received(self) -> bool:
         self._eof = True
-        if self._phase is _LINGER:
+        if self._phase is LINGER:
             return False
         self._wire.receive_eof()
         self._advance()
@@ -146,7 +134,7 @@ class Connection:
         self._advance()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._phase = _LOST
+        self._phase = LOST
         self._transport = None
         self._deadline.cancel()
         self._gate.release()
@@ -195,11 +183,11 @@ class Connection:
 
     @property
     def gone(self) -> bool:
-        return self._phase is _LOST
+        return self._phase is LOST
 
     @property
     def writable(self) -> bool:
-        return self._phase not in (_LINGER, _LOST)
+        return self._phase not in (LINGER, LOST)
 
     def close_after_response(self) -> None:
         self._wire.close_after = True
@@ -212,7 +200,7 @@ class Connection:
         if not self.writable:
             return
         if self._wire.start_next_cycle():
-            self._phase = _HEAD
+            self._phase = HEAD
             self._served_before = True
             self._body = None
             self._discarded = 0
@@ -239,7 +227,7 @@ class Connection:
 
     def _step(self) -> bool:
         """Handle one event; False when there is none to be handled now."""
-        if self._phase not in (_HEAD, _BODY) or (self._phase is _HEAD and self._gate.paused):
+        if self._phase not in (HEAD, BODY) or (self._phase is HEAD and self._gate.paused):
             return False
         try:
             event = self._wire.next_event()
@@ -257,7 +245,7 @@ class Connection:
         return event is not None
 
     def _on_head(self, head: RequestHead) -> None:
-        self._phase = _BODY
+        self._phase = BODY
         self._head_since = None
         exchange = HttpExchange(self, head, peer=self.peer, tls=self.tls, started=self._loop.time())
         self._runner.on_head(exchange)
@@ -282,7 +270,7 @@ class Connection:
             self._body += data
 
     def _on_end(self) -> None:
-        self._phase = _BUSY
+        self._phase = BUSY
         exchange = self._runner.exchange
         if exchange is None:
             self.exchange_over()
@@ -301,7 +289,7 @@ class Connection:
             self._runner.fail(exchange, error)
             self._runner.settle()
             return
-        if self._phase is _HEAD:
+        if self._phase is HEAD:
             self._owner.refused(self.peer, error)
             headers = [*error_headers(error), self._owner.date_field()]
             self._write(self._wire.send_response(error.http_status, headers, error_message(error)))
@@ -330,14 +318,14 @@ class Connection:
             self.close()
             return
         self._pause_reading(False)
-        self._phase = _LINGER
+        self._phase = LINGER
         if not self.tls:
             transport.write_eof()
         self._deadline.set(self._loop.time() + LINGER_S)
 
     def close(self) -> None:
         """Send what is buffered, then close."""
-        self._phase = _LINGER
+        self._phase = LINGER
         if self._transport is not None:
             self._transport.close()
             self._deadline.set(self._loop.time() + LINGER_S)
@@ -345,17 +333,17 @@ class Connection:
     def _schedule(self) -> None:
         """Set the deadline of the phase, and read on or stop reading."""
         transport = self._transport
-        if transport is None or self._phase is _LINGER:
+        if transport is None or self._phase is LINGER:
             return
         now = self._loop.time()
-        waiting = self._phase is _BUSY or (self._phase is _HEAD and self._gate.paused)
+        waiting = self._phase is BUSY or (self._phase is HEAD and self._gate.paused)
         self._pause_reading((waiting or self._behind) and self._wire.pending_bytes > PIPELINE_BYTES)
         if waiting:
             if self._reader.stalled_s(now, transport.get_write_buffer_size()) >= self._timeouts.request_s:
                 self.abort()
                 return
             self._deadline.set(now + self._watch_interval_s())
-        elif self._phase is _BODY:
+        elif self._phase is BODY:
             self._deadline.set(now + self._timeouts.request_s)
         elif self._wire.pending_bytes:
             self._head_since = now if self._head_since is None else self._head_since
@@ -388,14 +376,14 @@ class Connection:
             return
         now = self._loop.time()
         unsent = transport.get_write_buffer_size()
-        if self._phase is _LINGER:
+        if self._phase is LINGER:
             if unsent and self._reader.stalled_s(now, unsent) < self._timeouts.request_s:
                 self._deadline.set(now + LINGER_S)
             else:
                 self.abort()
-        elif self._phase is _BODY:
+        elif self._phase is BODY:
             self._refuse(ProtocolError("the request body stopped arriving", http_status=408))
-        elif self._phase is _BUSY or self._gate.paused:
+        elif self._phase is BUSY or self._gate.paused:
             if self._may_be_gone():
                 self._probes += 1
                 self._write(self._wire.send_continue())

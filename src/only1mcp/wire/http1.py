@@ -6,7 +6,6 @@ return. One exchange at a time: after END nothing more is parsed until `start_ne
 
 from __future__ import annotations
 
-import enum
 from typing import Final
 
 import h11
@@ -30,22 +29,14 @@ from only1mcp.wire.http1_head import (
     read_request_head,
     read_response_head,
 )
+from only1mcp.wire.http1_state import State
 from only1mcp.wire.http1_write import CLOSE_DELIMITED, StreamFraming, h11_after, request_bytes, response_bytes
 
 # Interim responses that one request may get before its answer; more is a way to keep us busy for ever.
 MAX_INTERIM_RESPONSES: Final = 16
 
-
-class _State(enum.Enum):
-    HEAD = "head"  # waiting for a head, or inside one
-    BODY = "body"
-    DONE = "done"  # the peer's message is complete
-    CLOSED = "closed"
-    ERROR = "error"
-
-
 # A member costs more to look up in its class than the comparison with it.
-_HEAD, _BODY, _DONE, _CLOSED, _ERROR = _State
+_HEAD, _BODY, _DONE, _CLOSED, _ERROR = State
 
 
 class ServerConnection:
@@ -72,7 +63,7 @@ class ServerConnection:
         self._method = b""
         self._blank_line_ignored = False
         self._continue_expected = False
-        self._response: _State = _HEAD
+        self._response: State = _HEAD
         self._stream = CLOSE_DELIMITED
 
     def __repr__(self) -> str:
