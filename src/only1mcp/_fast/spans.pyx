@@ -11,6 +11,7 @@ from only1mcp._fast.json_walk cimport BROKEN, MAX_DEPTH, next_item, open_contain
 import orjson
 
 from only1mcp._fast.envelope import members
+from only1mcp._fast.spans_reference import splice as splice_any
 
 cdef enum:
     # Members that are compared with each other, and edits that are sorted; more is done the general way.
@@ -168,14 +169,3 @@ cdef inline bint is_same(const uint8_t* p, Key* one, Key* other) noexcept nogil:
 cdef list pick_any(bytes data, tuple span, tuple names):
     cdef dict found = members(data, span[0], span[1])
     return [found.get(name.decode()) for name in names]
-
-
-cdef bytes splice_any(bytes data, tuple edits):
-    parts = []
-    position = 0
-    for start, end, replacement in sorted(edits):
-        parts.append(data[position:start])
-        parts.append(replacement)
-        position = end
-    parts.append(data[position:])
-    return b"".join(parts)
