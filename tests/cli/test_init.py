@@ -28,6 +28,15 @@ def test_version_says_which_implementation_is_in_use_and_imports_little(compiled
     assert [name for name in HEAVY if f"'{name}'" in modules] == []
 
 
+def test_what_start_loads_is_what_serving_needs() -> None:
+    ask = "import sys, only1mcp.cli.start; print([name for name in {names} if name in sys.modules])"
+    unneeded = ("cryptography.hazmat", "email", "http.client", "prometheus_client", "jwt")
+    done = subprocess.run(
+        [sys.executable, "-c", ask.format(names=unneeded)], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert done.stdout == "[]\n"
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["start", "--help"], ["config", "show", "-h"]])
 def test_help(cli, arguments: list[str]) -> None:
     result = cli(*arguments)

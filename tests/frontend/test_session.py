@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import string
+import subprocess
+import sys
 from typing import Any
 
 import orjson
@@ -187,3 +189,34 @@ def test_ended_sessions_are_forgotten_once_expired(sealer: SessionSealer) -> Non
     for _ in range(20):
         sealer.terminate(sealer.seal("p", "2025-11-25", b"{}", later), "p", later)
     assert len(sealer._terminated) == 20
+
+
+def run(program: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False)
+
+
+def test_ciphers_are_loaded_by_the_first_session() -> None:
+    done = run(
+        "import sys\n"
+        "from only1mcp.frontend.session import SessionSealer\n"
+        "sealer = SessionSealer(bytes(32))\n"
+        "assert sealer.open('x' * 100, 'anonymous', 0.0) is None\n"
+        "assert 'cryptography.hazmat' not in sys.modules\n"
+        "sealer.seal('anonymous', '2025-11-25', b'{}', 0.0)\n"
+        "assert 'cryptography.hazmat' in sys.modules\n"
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_missing_ciphers_are_missed_at_the_start() -> None:
+    done = run(
+        "import sys\n"
+        "class Absent:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'cryptography':\n"
+        "            raise ModuleNotFoundError('No module named ' + repr(name))\n"
+        "sys.meta_path.insert(0, Absent())\n"
+        "import only1mcp.frontend.session\n"
+    )
+    assert done.returncode == 1
+    assert "cryptography" in done.stderr.splitlines()[-1]

@@ -24,6 +24,9 @@ USAGE = 2
 BAD_CONFIGURATION = 3
 CANNOT_CONNECT = 4
 
+# Where a proxy listens that was told nothing.
+DEFAULT_URL = "http://127.0.0.1:8080/mcp"
+
 _UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
 # name: (module, attribute, one line for --help)

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 import click
 import orjson
 
-from only1mcp.cli import FAILURE, USAGE
-from only1mcp.cli.client import DEFAULT_URL, ClientError, ProxyClient
+from only1mcp.cli import DEFAULT_URL, FAILURE, USAGE
+from only1mcp.cli.client import ClientError, ProxyClient
 from only1mcp.cli.output import print_error, print_json, print_table, print_text
 
 _KINDS = {

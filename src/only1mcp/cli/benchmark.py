@@ -12,9 +12,8 @@ from typing import IO, Any, Final, NoReturn, Self
 import click
 
 from only1mcp.backend.target import parse_target
-from only1mcp.cli import CANNOT_CONNECT, FAILURE, USAGE
+from only1mcp.cli import CANNOT_CONNECT, DEFAULT_URL, FAILURE, USAGE
 from only1mcp.cli.amounts import errors, number, seconds
-from only1mcp.cli.client import DEFAULT_URL
 from only1mcp.cli.output import print_error, print_json, printable
 from only1mcp.loadgen.engine import Progress, run, run_loop
 from only1mcp.loadgen.failure import LoadError

@@ -11,13 +11,12 @@ import orjson
 
 from only1mcp import __version__
 from only1mcp.backend.target import parse_target
-from only1mcp.cli import CANNOT_CONNECT, FAILURE, USAGE
+from only1mcp.cli import CANNOT_CONNECT, DEFAULT_URL, FAILURE, USAGE
 from only1mcp.errors import METHOD_NOT_FOUND, ProtocolError
 from only1mcp.wire import mcp
 from only1mcp.wire.mirror import encode_header, header_params, param_headers
 from only1mcp.wire.sse import SSEDecoder
 
-DEFAULT_URL = "http://127.0.0.1:8080/mcp"
 CONNECT_TIMEOUT_S = 10.0
 # Whatever is at that address may talk without end.
 MAX_ANSWER_BYTES = 64 << 20

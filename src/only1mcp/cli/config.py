@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import NoReturn
 
 import click
 import yaml
 
 from only1mcp.cli import BAD_CONFIGURATION, FAILURE
-from only1mcp.cli.output import print_json
+from only1mcp.cli.output import fail, print_json
 from only1mcp.config.load import Loaded, load
 from only1mcp.config.show import example, json_schema, redacted
 from only1mcp.errors import ConfigError
@@ -100,13 +99,6 @@ def show(config_path: Path | None, as_json: bool) -> None:
 def schema() -> None:
     """Print the JSON Schema of a configuration file, for editors and pipelines."""
     print_json(json_schema())
-
-
-def fail(error: ConfigError) -> NoReturn:
-    """Print every problem and leave with the exit code of a bad configuration."""
-    for problem in error.problems:
-        click.echo(problem, err=True)
-    sys.exit(BAD_CONFIGURATION)
 
 
 def _summary(loaded: Loaded) -> str:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import shutil
 import sys
-import unicodedata
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 import orjson
+
+from only1mcp.cli import BAD_CONFIGURATION
+from only1mcp.errors import ConfigError
 
 # JSON lets these stand, but terminals take them for commands or directions.
 _BEYOND_JSON = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
@@ -36,6 +38,13 @@ def print_error(message: str, hint: str | None = None) -> None:
     click.echo(f"error: {printable(message)}", err=True)
     if hint is not None:
         click.echo(printable(hint), err=True)
+
+
+def fail(error: ConfigError) -> NoReturn:
+    """Print every problem and leave with the exit code of a bad configuration."""
+    for problem in error.problems:
+        click.echo(problem, err=True)
+    sys.exit(BAD_CONFIGURATION)
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str, err: bool = False) -> None:
@@ -66,6 +75,8 @@ def _width(text: str) -> int:
 
 
 def _cells(char: str) -> int:
+    import unicodedata  # noqa: PLC0415 - a megabyte that ASCII has no use for
+
     if unicodedata.combining(char):
         return 0
     return 2 if unicodedata.east_asian_width(char) in "WF" else 1

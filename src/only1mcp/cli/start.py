@@ -17,10 +17,8 @@ import click
 import orjson
 
 from only1mcp import __version__
-from only1mcp.cli import FAILURE
-from only1mcp.cli.client import DEFAULT_URL
-from only1mcp.cli.config import fail
-from only1mcp.cli.output import print_error, print_table
+from only1mcp.cli import DEFAULT_URL, FAILURE
+from only1mcp.cli.output import fail, print_error, print_table
 from only1mcp.config.load import Loaded, load
 from only1mcp.config.schema import Metrics
 from only1mcp.demo.launch import http_server

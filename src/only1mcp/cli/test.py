@@ -28,8 +28,8 @@ from only1mcp.backend.inventory import read_inventory
 from only1mcp.backend.stdio import StdioTransport
 from only1mcp.backend.target import parse_target
 from only1mcp.cli import CANNOT_CONNECT, FAILURE, USAGE
-from only1mcp.cli.config import config_option, fail, json_option
-from only1mcp.cli.output import print_error, print_json, printable
+from only1mcp.cli.config import config_option, json_option
+from only1mcp.cli.output import fail, print_error, print_json, printable
 from only1mcp.config.load import load
 from only1mcp.config.schema import BackendConfig
 from only1mcp.errors import BackendError, BackendRefused, BackendTimeout, BackendUnavailable, ConfigError, Only1MCPError

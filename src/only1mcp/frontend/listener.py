@@ -10,7 +10,6 @@ import socket
 import ssl as ssl_module
 import time
 from collections.abc import Callable
-from email.utils import formatdate
 from typing import Final
 
 from only1mcp.errors import Only1MCPError
@@ -28,6 +27,9 @@ TLS_HANDSHAKE_S: Final = 5.0
 MAX_REFUSED: Final = 64
 # How long a cancelled exchange has to finish, and its last answer to leave, after the drain is over.
 STOP_S: Final = 1.0
+
+_DAYS: Final = (b"Mon", b"Tue", b"Wed", b"Thu", b"Fri", b"Sat", b"Sun")
+_MONTHS: Final = (b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec")
 
 _log = logging.getLogger("only1mcp.frontend")
 _REASONS = {
@@ -169,7 +171,7 @@ class Listener:
         now = int(time.time())
         if now != self._date_at:
             self._date_at = now
-            self._date = (b"date", formatdate(now, usegmt=True).encode("ascii"))
+            self._date = (b"date", _date_of(now))
         return self._date
 
     def _all(self) -> list[Connection]:
@@ -182,3 +184,17 @@ class Listener:
         except TimeoutError:
             return False
         return True
+
+
+def _date_of(unix_s: int) -> bytes:
+    """Return an IMF-fixdate (RFC 9110 section 5.6.7), in English whatever the locale."""
+    at = time.gmtime(unix_s)
+    return b"%b, %02d %b %04d %02d:%02d:%02d GMT" % (
+        _DAYS[at.tm_wday],
+        at.tm_mday,
+        _MONTHS[at.tm_mon - 1],
+        at.tm_year,
+        at.tm_hour,
+        at.tm_min,
+        at.tm_sec,
+    )

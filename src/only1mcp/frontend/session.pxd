@@ -1,4 +1,5 @@
 cdef class SessionSealer:
+    cdef public bytes _key
     cdef public object _aead
     cdef public object _opened
     cdef public object _terminated

@@ -14,11 +14,13 @@ import re
 import struct
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+import cryptography  # noqa: F401 - a missing one ends the start; its ciphers are loaded by the first session (_cipher)
 import orjson
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 # A session ends after this long however busy it is; the client then gets 404 and initializes again. It bounds how long
 # a token is good for that leaked together with its principal's credentials, and how long ended ids are remembered.
@@ -73,7 +75,8 @@ class SessionSealer:
         if len(key) != 32:
             raise ValueError(f"expected a key of 32 bytes, got {len(key)}")
         # A key of its own: other things are sealed with the same secret, and none may pass for a session.
-        self._aead = ChaCha20Poly1305(hashlib.blake2b(key=key, person=b"only1mcp.session", digest_size=32).digest())
+        self._key = hashlib.blake2b(key=key, person=b"only1mcp.session", digest_size=32).digest()
+        self._aead: ChaCha20Poly1305 | None = None
         self._opened: OrderedDict[str, Session] = OrderedDict()
         self._terminated: OrderedDict[str, float] = OrderedDict()
 
@@ -90,7 +93,7 @@ class SessionSealer:
         nonce = os.urandom(_NONCE_BYTES)
         kept = capabilities if len(capabilities) <= _ROOM else _trimmed(capabilities)
         plain = _HEADER.pack(int(now) + SESSION_LIFETIME_S, len(mark)) + mark + kept
-        sealed = self._aead.encrypt(nonce, plain, principal_id.encode())
+        sealed = self._cipher().encrypt(nonce, plain, principal_id.encode())
         return base64.urlsafe_b64encode(_VERSION + nonce + sealed).rstrip(b"=").decode("ascii")
 
     def open(self, token: str, principal_id: str, now: float) -> Session | None:
@@ -133,14 +136,24 @@ class SessionSealer:
         # Unused bits of the last character may differ and decode alike; one session has one spelling.
         if base64.urlsafe_b64encode(octets).rstrip(b"=").decode("ascii") != token or octets[:1] != _VERSION:
             return None
+        from cryptography.exceptions import InvalidTag  # noqa: PLC0415 (see _cipher)
+
         nonce = octets[1 : 1 + _NONCE_BYTES]
         try:
-            plain = self._aead.decrypt(nonce, octets[1 + _NONCE_BYTES :], principal_id.encode())
+            plain = self._cipher().decrypt(nonce, octets[1 + _NONCE_BYTES :], principal_id.encode())
         except InvalidTag:
             return None
         expires_at, length = _HEADER.unpack_from(plain)
         revision = plain[_HEADER.size : _HEADER.size + length].decode("ascii")
         return Session(nonce.hex(), principal_id, revision, plain[_HEADER.size + length :], float(expires_at))
+
+    def _cipher(self) -> ChaCha20Poly1305:
+        """Return the cipher; the first time takes milliseconds and megabytes, which stateless clients need not pay."""
+        if self._aead is None:
+            from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305  # noqa: PLC0415
+
+            self._aead = ChaCha20Poly1305(self._key)
+        return self._aead
 
 
 def _trimmed(capabilities: bytes) -> bytes:
