@@ -9,8 +9,9 @@ from tests._fast.http_heads import REQUEST_HEADS, RESPONSE_HEADS
 
 from only1mcp._fast import framing_reference
 from only1mcp.wire import http1, http1_body, http1_write
-from only1mcp.wire.http1 import ClientConnection, ServerConnection
 from only1mcp.wire.http1_body import ChunkedBody
+from only1mcp.wire.http1_client import ClientConnection
+from only1mcp.wire.http1_server import ServerConnection
 
 MAX_HEAD = 32 * 1024
 REQUEST = REQUEST_HEADS["typescript sdk, call"] + b"x" * 54

@@ -12,7 +12,7 @@ from only1mcp.loadgen.connection import Address, Connection, State, Traffic
 from only1mcp.loadgen.failure import BAD_ANSWER, CONNECT, TIMEOUT, Failure
 from only1mcp.loadgen.meet import Seat
 from only1mcp.loadgen.requests import Prepared
-from only1mcp.wire.http1 import Headers
+from only1mcp.wire.http1_events import Headers
 
 PING = Prepared(
     [(b"host", b"a"), (b"content-type", b"application/json")], b'{"jsonrpc":"2.0","id":', b',"method":"ping"}'

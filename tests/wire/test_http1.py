@@ -12,9 +12,10 @@ from tests.bytes_feed import cut_at, places, segmentations
 
 from only1mcp._fast import framing_reference
 from only1mcp.errors import ProtocolError
-from only1mcp.wire import http1, http1_body, http1_write
-from only1mcp.wire.http1 import ClientConnection, ServerConnection
+from only1mcp.wire import http1_body, http1_client, http1_server, http1_write
+from only1mcp.wire.http1_client import ClientConnection
 from only1mcp.wire.http1_events import CLOSED, END, RequestHead, ResponseHead
+from only1mcp.wire.http1_server import ServerConnection
 
 MAX_HEADER = 16 * 1024
 MAX_BODY = 1000
@@ -25,8 +26,8 @@ def implementation(request: pytest.FixtureRequest) -> Iterator[None]:
     """Every test runs over the compiled parts, where they are built, and over their twins."""
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "plain Python":
-            patch.setattr(http1, "read_request", framing_reference.read_request)
-            patch.setattr(http1, "read_response", framing_reference.read_response)
+            patch.setattr(http1_server, "read_request", framing_reference.read_request)
+            patch.setattr(http1_client, "read_response", framing_reference.read_response)
             patch.setattr(http1_body, "read_chunks", framing_reference.read_chunks)
             patch.setattr(http1_write, "write_request", framing_reference.write_request)
             patch.setattr(http1_write, "write_response", framing_reference.write_response)

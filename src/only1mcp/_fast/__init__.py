@@ -12,6 +12,7 @@ from only1mcp._fast.relay_reference import UNFINISHED, UNUSUAL
 if TYPE_CHECKING:
     from only1mcp._fast.counters_reference import Counters, Histogram
     from only1mcp._fast.framing_reference import (
+        KnownHead,
         read_chunks,
         read_request,
         read_response,
@@ -32,7 +33,7 @@ else:
         from only1mcp._fast.chunks import read_chunks
         from only1mcp._fast.counters import Counters, Histogram
         from only1mcp._fast.envelope import Envelope, elements, members, scan
-        from only1mcp._fast.framing import read_request, read_response
+        from only1mcp._fast.framing import KnownHead, read_request, read_response
         from only1mcp._fast.lru import LRU
         from only1mcp._fast.passing import PassingScanner
         from only1mcp._fast.relay import relay_events
@@ -47,6 +48,7 @@ else:
 
         from only1mcp._fast.counters_reference import Counters, Histogram
         from only1mcp._fast.framing_reference import (
+            KnownHead,
             read_chunks,
             read_request,
             read_response,
@@ -83,6 +85,7 @@ __all__ = [
     "Headers",
     "Histogram",
     "Index",
+    "KnownHead",
     "PassingScanner",
     "Ring",
     "Span",

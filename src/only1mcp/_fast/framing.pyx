@@ -5,7 +5,8 @@ What is read here means the same to h11; the tests hold the one against the othe
 objects only when all of it is plain, so that declining costs no allocation.
 """
 
-from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE
+cimport cython
+from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_Check, PyByteArray_GET_SIZE
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.dict cimport PyDict_SetItem, PyDict_Size
 from cpython.list cimport PyList_New, PyList_SET_ITEM
@@ -105,10 +106,10 @@ cdef int fill_tables() except -1:
 fill_tables()
 
 
-def read_request(bytearray buffer not None, Py_ssize_t max_head_bytes):
+def read_request(buffer not None, Py_ssize_t max_head_bytes):
     """See `framing_reference.read_request`."""
-    cdef const uint8_t* p = <const uint8_t*>PyByteArray_AS_STRING(buffer)
-    cdef Py_ssize_t n = min(PyByteArray_GET_SIZE(buffer), max_head_bytes)
+    cdef Py_ssize_t n
+    cdef const uint8_t* p = octets_of(buffer, max_head_bytes, &n)
     cdef int method = method_at(p, n)
     cdef Py_ssize_t target, target_end, end
     cdef Head head
@@ -137,10 +138,10 @@ def read_request(bytearray buffer not None, Py_ssize_t max_head_bytes):
     )
 
 
-def read_response(bytearray buffer not None, Py_ssize_t max_head_bytes):
+def read_response(buffer not None, Py_ssize_t max_head_bytes):
     """See `framing_reference.read_response`."""
-    cdef const uint8_t* p = <const uint8_t*>PyByteArray_AS_STRING(buffer)
-    cdef Py_ssize_t n = min(PyByteArray_GET_SIZE(buffer), max_head_bytes)
+    cdef Py_ssize_t n
+    cdef const uint8_t* p = octets_of(buffer, max_head_bytes, &n)
     cdef Py_ssize_t end
     cdef int status
     cdef Head head
@@ -163,6 +164,56 @@ def read_response(bytearray buffer not None, Py_ssize_t max_head_bytes):
     index = {}
     fields = make_fields(p, &head, index)
     return status, fields, index, None if head.length < 0 else head.length, head.chunked, head.close, end
+
+
+@cython.final
+cdef class KnownHead:
+    """See `framing_reference.KnownHead`."""
+
+    def __init__(self, bytes octets not None):
+        cdef const uint8_t* p = <const uint8_t*>PyBytes_AS_STRING(octets)
+        cdef Py_ssize_t n = PyBytes_GET_SIZE(octets)
+        cdef Py_ssize_t i = 0
+        cdef Head head
+        # A response says more than a request may.
+        head.response = True
+        while i < n and not is_crlf(p, i, n):
+            i += 1
+        if i == n or scan_fields(p, i + 2, n, &head) != n or head.length < 0:
+            raise ValueError("expected a plain head with a Content-Length")
+        for i in range(head.count):
+            if head.fields[i].known == CONTENT_LENGTH:
+                self._digits = head.fields[i].value
+                self._rest = head.fields[i].value_end
+        self._octets = octets
+        self.length = head.length
+
+    cpdef Py_ssize_t matches(self, bytes data):
+        """See `framing_reference.KnownHead`."""
+        cdef const char* known = PyBytes_AS_STRING(self._octets)
+        cdef const char* p = PyBytes_AS_STRING(data)
+        cdef Py_ssize_t n = PyBytes_GET_SIZE(data)
+        cdef Py_ssize_t i = self._digits
+        cdef Py_ssize_t rest = PyBytes_GET_SIZE(self._octets) - self._rest
+        cdef int64_t length
+        # What follows the digits is no digit, so they end where it begins.
+        if n < i + rest or memcmp(p, known, <size_t>i) != 0:
+            return NOT_PLAIN
+        while i < n and is_digit(<uint8_t>p[i]):
+            i += 1
+        length = decimal(<const uint8_t*>p + self._digits, i - self._digits)
+        if length < 0 or n - i < rest or memcmp(p + i, known + self._rest, <size_t>rest) != 0:
+            return NOT_PLAIN
+        self.length = length
+        return i + rest
+
+
+cdef const uint8_t* octets_of(object buffer, Py_ssize_t most, Py_ssize_t* size) except NULL:
+    if PyByteArray_Check(buffer):
+        size[0] = min(PyByteArray_GET_SIZE(buffer), most)
+        return <const uint8_t*>PyByteArray_AS_STRING(buffer)
+    size[0] = min(PyBytes_GET_SIZE(<bytes?>buffer), most)
+    return <const uint8_t*>PyBytes_AS_STRING(<bytes>buffer)
 
 
 cdef inline int method_at(const uint8_t* p, Py_ssize_t n) noexcept:

@@ -15,7 +15,7 @@ Request = tuple[bytes, bytes, Headers, Index, int | None, bool, bool, int]
 Response = tuple[int, Headers, Index, int | None, bool, bool, int]
 
 
-def read_request(buffer: bytearray, max_head_bytes: int) -> Request | None:
+def read_request(buffer: bytearray | bytes, max_head_bytes: int) -> Request | None:
     """Return what the request head at the front of `buffer` means, or None when it is not there, whole and plain.
 
     Plain is: GET, POST, DELETE, HEAD or OPTIONS of a path without percent-encoding, at most 8000 octets with its query;
@@ -26,13 +26,27 @@ def read_request(buffer: bytearray, max_head_bytes: int) -> Request | None:
     return None
 
 
-def read_response(buffer: bytearray, max_head_bytes: int) -> Response | None:
+def read_response(buffer: bytearray | bytes, max_head_bytes: int) -> Response | None:
     """Return what the response head at the front of `buffer` means, or None when it is not there, whole and plain.
 
     Plain is: HTTP/1.1; a status from 200 to 599 but 204 and 304; one Content-Length or `Transfer-Encoding: chunked`;
     the rest as for requests, but a Content-Encoding is the reader's business.
     """
     return None
+
+
+class KnownHead:
+    """A plain head that is known again, whatever its Content-Length says; `length` is what it said last.
+
+    `octets` are the whole head, from one of the readers above. Raise ValueError for one without Content-Length.
+    """
+
+    def __init__(self, octets: bytes) -> None:
+        self.length = -1
+
+    def matches(self, data: bytes) -> int:
+        """Return how many octets of `data` are this head again, -1 when it does not begin with it."""
+        return -1
 
 
 def write_request(method: bytes, target: bytes, headers: Headers, length: int, body: bytes) -> bytes | None:

@@ -1,4 +1,4 @@
-from only1mcp.wire.http1 cimport ClientConnection
+from only1mcp.wire.http1_client cimport ClientConnection
 
 
 cdef class HttpConnection:
@@ -24,7 +24,6 @@ cdef class HttpConnection:
     cdef public Py_ssize_t _unread
 
     cpdef begin(self, bytes prepared, bytes body, receiver)
-    cpdef maybe_whole(self)
     cpdef maybe_event(self)
     cpdef bint finish(self)
     cpdef bint usable(self)

@@ -1,4 +1,4 @@
-"""One HTTP connection to an endpoint: an asyncio protocol around `wire.http1`, one exchange at a time."""
+"""One HTTP connection to an endpoint: an asyncio protocol around `wire.http1_client`, one exchange at a time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Final, Protocol, cast
 
 from only1mcp._fast import readable
 from only1mcp.errors import BackendAnswerError, BackendUnavailable, ProtocolError
-from only1mcp.wire.http1 import ClientConnection
+from only1mcp.wire.http1_client import ClientConnection
 from only1mcp.wire.http1_events import END, End, Headers, ResponseHead
 
 # Without a limit a backend that accepts no connection, or speaks no TLS, would hold a call until its own deadline.
@@ -32,8 +32,11 @@ Event = ResponseHead | bytes | End
 class Receiver(Protocol):
     """Who began a request without waiting for it."""
 
-    def answered(self) -> None:
-        """The first bytes of the answer are here: take them with `maybe_whole`, or go on with `next_event`."""
+    def answered(self, head: ResponseHead, body: bytes) -> None:
+        """The answer is here, whole and plain."""
+
+    def begun(self) -> None:
+        """The first bytes of any other answer are here: go on with `next_event`."""
 
     def lost(self, reason: str) -> None:
         """The connection ended before any byte of the answer."""
@@ -115,13 +118,6 @@ class HttpConnection:
         self.sent = True
         self._receiver = receiver
         self._transport.write(data)
-
-    def maybe_whole(self) -> tuple[ResponseHead, bytes] | None:
-        """Return head and body of an answer that is here in one plain piece; None changes nothing."""
-        whole = self._http.maybe_whole()
-        if whole is not None:
-            self.ended = True
-        return whole
 
     async def next_event(self) -> Event:
         """Return the next piece of the answer, `END` last; raise `BackendAnswerError` when it breaks off."""
@@ -219,13 +215,21 @@ class HttpConnection:
         if self.state is _CLOSED:
             return
         self.answered = True
-        self._unread += len(data)
-        self._http.receive_data(data)
         receiver = self._receiver
         if receiver is not None:
             self._receiver = None
-            receiver.answered()
+            whole = self._http.maybe_whole(data)
+            if whole is not None:
+                self.ended = True
+                head, body = whole
+                receiver.answered(head, body)
+            else:
+                self._unread = len(data)
+                self._http.receive_data(data)
+                receiver.begun()
             return
+        self._unread += len(data)
+        self._http.receive_data(data)
         if self._unread > READ_HIGH_WATER_BYTES and self._reading and self._transport is not None:
             self._reading = False
             self._transport.pause_reading()

@@ -18,7 +18,7 @@ cdef class DirectCall:
     cdef public bint _repeated
 
     cpdef begin(self, bytes prepared)
-    cpdef answered(self)
+    cpdef answered(self, ResponseHead head, bytes body)
     cpdef _read(self, ResponseHead head, bytes body)
     cpdef end(self, outcome)
 

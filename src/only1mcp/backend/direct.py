@@ -87,12 +87,10 @@ class DirectCall:
             self._reader = self._owner.reader_of(self.call)
         return self._reader
 
-    def answered(self) -> None:
-        whole = self.connection.maybe_whole()
-        if whole is None:
-            self._owner.read_on(self)
-            return
-        head, body = whole
+    def begun(self) -> None:
+        self._owner.read_on(self)
+
+    def answered(self, head: ResponseHead, body: bytes) -> None:
         outcome: Outcome | BackendError | None = maybe_response(head, body, self.call.id)
         if outcome is None:
             outcome = self._read(head, body)

@@ -2,7 +2,7 @@ from only1mcp.frontend.flow cimport ReaderWatch, WriteGate
 from only1mcp.frontend.http_exchange cimport HttpExchange
 from only1mcp.frontend.runner cimport ExchangeRunner
 from only1mcp.frontend.timer cimport Deadline
-from only1mcp.wire.http1 cimport ServerConnection
+from only1mcp.wire.http1_server cimport ServerConnection
 from only1mcp.wire.http1_events cimport RequestHead
 
 
@@ -27,8 +27,7 @@ cdef class Connection:
     cdef public bint _served_before
     cdef public object _head_since
     cdef public ExchangeRunner _runner
-    cdef public object _body
-    cdef public Py_ssize_t _discarded
+    cdef public object _upload
     cdef public int _probes
 
     cpdef send_response(self, status, headers, bytes body)
@@ -36,11 +35,11 @@ cdef class Connection:
     cpdef exchange_over(self)
     cpdef _advance(self)
     cpdef bint _step(self)
+    cpdef _serve(self, RequestHead head, bytes body)
     cpdef _on_head(self, RequestHead head)
     cpdef _on_data(self, bytes data)
     cpdef _on_end(self)
     cpdef _write(self, bytes data)
-    cpdef _close_unless_discardable(self)
     cpdef _schedule(self)
     cpdef _pause_reading(self, bint pause)
     cpdef double _watch_interval_s(self)

@@ -25,8 +25,9 @@ from only1mcp.frontend.owner import Admission, Owner
 from only1mcp.frontend.phase import BODY, BUSY, HEAD, LINGER, LOST
 from only1mcp.frontend.runner import ExchangeRunner, error_headers
 from only1mcp.frontend.timer import Deadline
-from only1mcp.wire.http1 import ServerConnection
+from only1mcp.frontend.upload import Upload
 from only1mcp.wire.http1_events import CLOSED, END, Headers, RequestHead
+from only1mcp.wire.http1_server import ServerConnection
 
 
 class Connection:
@@ -58,8 +59,7 @@ class Connection:
         # The exchange.
         self._head_since: float | None = None
         self._runner = ExchangeRunner(owner.app, self, loop)
-        self._body: bytes | bytearray | None = None
-        self._discarded = 0
+        self._upload = Upload()
         self._probes = 0
 
     def __repr__(self) -> str:
@@ -110,6 +110,12 @@ class Connection:
             if self._linger_left < 0:
                 self.abort()
             return
+        if self._phase is HEAD and not self._gate.paused and not self._advancing:
+            whole = self._wire.maybe_whole(data)
+            if whole is not None:
+                head, body = whole
+                self._serve(head, body)
+                return
         self._wire.receive_data(data)
         self._advance()
 
@@ -146,11 +152,11 @@ class Connection:
     # What the exchange calls.
 
     def send_response(self, status: int, headers: Headers, body: bytes) -> None:
-        self._close_unless_discardable()
+        self._wire.close_unless_short(DISCARD_BYTES)
         self._write(self._wire.send_response(status, [*headers, self._owner.date_field()], body))
 
     def send_head(self, status: int, headers: Headers, length: int | None = None) -> None:
-        self._close_unless_discardable()
+        self._wire.close_unless_short(DISCARD_BYTES)
         self._write(self._wire.send_head(status, [*headers, self._owner.date_field()], length))
 
     def send_data(self, data: bytes) -> None:
@@ -202,10 +208,12 @@ class Connection:
         if self._wire.start_next_cycle():
             self._phase = HEAD
             self._served_before = True
-            self._body = None
-            self._discarded = 0
+            self._upload.reset()
             self._probes = 0
             self._reader.reset()
+            if not self._wire.pending_bytes and not self._eof:
+                self._schedule()
+                return
         elif self._wire.must_close:
             self._linger()
         self._advance()
@@ -244,6 +252,15 @@ class Connection:
             self._on_data(event)
         return event is not None
 
+    def _serve(self, head: RequestHead, body: bytes) -> None:
+        """Handle a request that came whole."""
+        self._phase = BUSY
+        self._head_since = None
+        exchange = HttpExchange(self, head, peer=self.peer, tls=self.tls, started=self._loop.time())
+        exchange.body = body
+        self._runner.on_whole(exchange)
+        self._schedule()
+
     def _on_head(self, head: RequestHead) -> None:
         self._phase = BODY
         self._head_since = None
@@ -255,19 +272,12 @@ class Connection:
 
     def _on_data(self, data: bytes) -> None:
         exchange = self._runner.exchange
-        if exchange is None or exchange.started_response:
-            self._discarded += len(data)
-            if self._discarded > DISCARD_BYTES:
-                self._wire.close_after = True
-                if exchange is None:
-                    self._linger()
-        elif self._body is None:
-            # Mostly the whole body, which then is never copied.
-            self._body = data
-        else:
-            if isinstance(self._body, bytes):
-                self._body = bytearray(self._body)
-            self._body += data
+        if exchange is not None and not exchange.started_response:
+            self._upload.add(data)
+        elif not self._upload.discard(data):
+            self._wire.close_after = True
+            if exchange is None:
+                self._linger()
 
     def _on_end(self) -> None:
         self._phase = BUSY
@@ -276,8 +286,7 @@ class Connection:
             self.exchange_over()
             return
         if not exchange.started_response:
-            exchange.body = bytes(self._body or b"")
-            self._body = None
+            exchange.body = self._upload.take()
             self._runner.on_request(exchange)
         self._runner.settle()
 
@@ -300,14 +309,6 @@ class Connection:
         if data and transport is not None and not transport.is_closing():
             self._reader.note_written(len(data))
             transport.write(data)
-
-    def _close_unless_discardable(self) -> None:
-        """Before a response: decide whether the connection survives a request body that nobody wants any more."""
-        exchange = self._runner.exchange
-        if exchange is None or self._wire.request_complete:
-            return
-        if self._wire.continue_expected or (exchange.head.content_length or 0) > DISCARD_BYTES:
-            self._wire.close_after = True
 
     def _linger(self) -> None:
         """Say that nothing follows, then read on until the client closes too, for a while."""

@@ -11,6 +11,7 @@ cdef class ExchangeRunner:
 
     cpdef on_head(self, HttpExchange exchange)
     cpdef on_request(self, HttpExchange exchange)
+    cpdef on_whole(self, HttpExchange exchange)
     cpdef settle(self)
     cpdef _cancel_deferred(self, HttpExchange exchange)
     cpdef _dispatch(self, callback, HttpExchange exchange)

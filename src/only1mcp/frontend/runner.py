@@ -66,6 +66,14 @@ class ExchangeRunner:
         elif not exchange.started_response and exchange.on_cancel is None:
             self.fail(exchange, RuntimeError("the application returned without an answer"))
 
+    def on_whole(self, exchange: HttpExchange) -> None:
+        """Do all of the above for an exchange whose body has come with its head."""
+        self.exchange = exchange
+        self._dispatch(self._app.on_head, exchange)
+        if not exchange.started_response:
+            self.on_request(exchange)
+        self.settle()
+
     def run(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Make the coroutine the task of the exchange."""
         self._task = self._loop.create_task(coroutine)

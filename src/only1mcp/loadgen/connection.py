@@ -1,4 +1,4 @@
-"""One connection to the target: a protocol around `wire.http1` that tells its owner what became of a request."""
+"""One connection to the target: a protocol around `wire.http1_client` that tells its owner what became of a request."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from only1mcp._fast import Envelope, scan
 from only1mcp.errors import ProtocolError
 from only1mcp.loadgen.answer import SSE, judge_body, judge_message, media_type
 from only1mcp.loadgen.failure import BAD_ANSWER, CLOSED, CONNECT, TIMEOUT, Failure
-from only1mcp.wire.http1 import ClientConnection
+from only1mcp.wire.http1_client import ClientConnection
 from only1mcp.wire.http1_events import END, Headers, ResponseHead
 from only1mcp.wire.sse import SSEDecoder
 
@@ -119,12 +119,11 @@ class Connection(asyncio.Protocol):
             http = self._http
             # A second look would read the head again for every piece of the body.
             first = not http.response_started
+            whole = http.maybe_whole(data) if first else None
+            if whole is not None:
+                self._take_whole(*whole)
+                return
             http.receive_data(data)
-            if first:
-                whole = http.maybe_whole()
-                if whole is not None:
-                    self._take_whole(*whole)
-                    return
             self._read_on()
         elif self.state is _DRAINING:
             self._http.receive_data(data)

@@ -14,6 +14,9 @@ cdef class RequestHead(Fields):
     cdef public object content_length
     cdef public bint chunked
     cdef public bint expect_continue
+    cdef public object verdict
+
+    cpdef RequestHead with_length(self, length)
 
 
 cdef class ResponseHead(Fields):
@@ -21,3 +24,5 @@ cdef class ResponseHead(Fields):
     cdef public bytes http_version
     cdef public object content_length
     cdef public bint chunked
+
+    cpdef ResponseHead with_length(self, length)

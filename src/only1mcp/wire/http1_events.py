@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from typing import Final
+from typing import Any, Final
 
 from only1mcp._fast import Headers, Index, index_fields
 from only1mcp.errors import ProtocolError
@@ -11,6 +11,7 @@ from only1mcp.errors import ProtocolError
 __all__ = [
     "CLOSED",
     "END",
+    "MAX_KNOWN_BYTES",
     "ClientEvent",
     "Closed",
     "End",
@@ -20,6 +21,10 @@ __all__ = [
     "ResponseHead",
     "ServerEvent",
 ]
+
+
+# A longer head is read anew each time it comes: one is kept for as long as a connection is open.
+MAX_KNOWN_BYTES: Final = 2048
 
 
 class End(enum.Enum):
@@ -81,9 +86,13 @@ class Fields:
 
 
 class RequestHead(Fields):
-    """The head of a request; `content_length` is None when the body is chunked or there is none."""
+    """The head of a request; `content_length` is None when the body is chunked or there is none.
 
-    __slots__ = ("chunked", "content_length", "expect_continue", "http_version", "method", "target")
+    `verdict` is the application's: what it has made of all but the body's length, for when the client sends the same
+    head again.
+    """
+
+    __slots__ = ("chunked", "content_length", "expect_continue", "http_version", "method", "target", "verdict")
 
     def __init__(
         self,
@@ -104,6 +113,13 @@ class RequestHead(Fields):
         self.content_length = content_length
         self.chunked = chunked
         self.expect_continue = expect_continue
+        self.verdict: Any = None
+
+    def with_length(self, length: int) -> RequestHead:
+        """Return the same head with another Content-Length, and the same verdict."""
+        head = RequestHead(self.method, self.target, _with_length(self.headers, length), self.http_version, length)
+        head.verdict = self.verdict
+        return head
 
     def __repr__(self) -> str:
         # Values may be credentials; a repr ends up in logs and tracebacks.
@@ -131,8 +147,16 @@ class ResponseHead(Fields):
         self.content_length = content_length
         self.chunked = chunked
 
+    def with_length(self, length: int) -> ResponseHead:
+        """Return the same head with another Content-Length."""
+        return ResponseHead(self.status, _with_length(self.headers, length), self.http_version, length)
+
     def __repr__(self) -> str:
         return f"<ResponseHead {self.status} fields={len(self.headers)}>"
+
+
+def _with_length(headers: Headers, length: int) -> Headers:
+    return [(name, b"%d" % length if name == b"content-length" else value) for name, value in headers]
 
 
 ServerEvent = RequestHead | bytes | End | Closed

@@ -1,4 +1,4 @@
-"""HTTP/1.1 connections without I/O, seen from the server and from the client (RFC 9112).
+"""The server's side of HTTP/1.1 connections, without I/O: requests come in, responses go out (RFC 9112).
 
 Feed `receive_data` and `receive_eof`, then call `next_event` until it returns None; write what the `send_*` methods
 return. One exchange at a time: after END nothing more is parsed until `start_next_cycle`.
@@ -6,34 +6,19 @@ return. One exchange at a time: after END nothing more is parsed until `start_ne
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING
 
-import h11
-
-from only1mcp._fast import read_request, read_response
+from only1mcp import _fast
+from only1mcp._fast import read_request
 from only1mcp.errors import ProtocolError
-from only1mcp.wire.http1_body import NO_BODY, Body, ChunkedBody, LengthBody, UntilEOFBody
-from only1mcp.wire.http1_events import (
-    CLOSED,
-    END,
-    ClientEvent,
-    Headers,
-    RequestHead,
-    ResponseHead,
-    ServerEvent,
-)
-from only1mcp.wire.http1_head import (
-    HeadCutter,
-    check_request_line,
-    check_status_line,
-    read_request_head,
-    read_response_head,
-)
+from only1mcp.wire.http1_body import NO_BODY, Body, ChunkedBody, LengthBody
+from only1mcp.wire.http1_events import CLOSED, END, MAX_KNOWN_BYTES, Headers, RequestHead, ServerEvent
+from only1mcp.wire.http1_head import HeadCutter, check_request_line, read_request_head
 from only1mcp.wire.http1_state import State
-from only1mcp.wire.http1_write import CLOSE_DELIMITED, StreamFraming, h11_after, request_bytes, response_bytes
+from only1mcp.wire.http1_write import CLOSE_DELIMITED, StreamFraming, response_bytes
 
-# Interim responses that one request may get before its answer; more is a way to keep us busy for ever.
-MAX_INTERIM_RESPONSES: Final = 16
+if TYPE_CHECKING:
+    from only1mcp._fast.framing import KnownHead
 
 # A member costs more to look up in its class than the comparison with it.
 _HEAD, _BODY, _DONE, _CLOSED, _ERROR = State
@@ -52,6 +37,9 @@ class ServerConnection:
         self._cutter = HeadCutter(max_header_bytes, "request", self._check_first_line)
         self._eof = False
         self._error: ProtocolError | None = None
+        # The last head that came in one piece with its body.
+        self._known: KnownHead | None = None
+        self._known_head: RequestHead | None = None
         # Ask for `Connection: close` on the next response.
         self.close_after = False
         self._reset()
@@ -92,6 +80,49 @@ class ServerConnection:
     def receive_data(self, data: bytes) -> None:
         self._buffer += data
 
+    def maybe_whole(self, data: bytes) -> tuple[RequestHead, bytes] | None:
+        """Return head and body if `data` is one request and no more, whole and plain; otherwise change nothing.
+
+        In place of `receive_data` and the events of such a request.
+        """
+        if self._state is not _HEAD or self._buffer or self._eof:
+            return None
+        known = self._known
+        size = -1 if known is None else known.matches(data)
+        if size < 0:
+            return self._read_whole(data)
+        head = self._known_head
+        assert known is not None
+        assert head is not None
+        length = known.length
+        if len(data) - size != length or size > self._max_header or length > self._max_body:
+            return None
+        if length != head.content_length:
+            head = self._known_head = head.with_length(length)
+        self._take_whole(head)
+        return head, data[size:]
+
+    def _read_whole(self, data: bytes) -> tuple[RequestHead, bytes] | None:
+        plain = read_request(data, self._max_header)
+        if plain is None:
+            return None
+        method, target, headers, index, length, _, close, size = plain
+        if length is None or len(data) - size != length or length > self._max_body:
+            return None
+        head = RequestHead(method, target, headers, b"1.1", length, False, False, index)
+        if close:
+            self.close_after = True
+        elif size <= MAX_KNOWN_BYTES:
+            self._known = _fast.KnownHead(data[:size])
+            self._known_head = head
+        self._take_whole(head)
+        return head, data[size:]
+
+    def _take_whole(self, head: RequestHead) -> None:
+        self._head = head
+        self._method = head.method
+        self._state = _DONE
+
     def receive_eof(self) -> None:
         self._eof = True
 
@@ -117,6 +148,13 @@ class ServerConnection:
         """Return the interim response that asks for the body."""
         self._continue_expected = False
         return b"HTTP/1.1 100 Continue\r\n\r\n"
+
+    def close_unless_short(self, limit_bytes: int) -> None:
+        """Before a response: ask to close if the client may still send a body, longer than that, that nobody wants."""
+        if self._state is _DONE or self._head is None:
+            return
+        if self.continue_expected or (self._head.content_length or 0) > limit_bytes:
+            self.close_after = True
 
     def send_response(self, status: int, headers: Headers, body: bytes) -> bytes:
         """Return a whole response; Content-Length and, where the connection ends, Connection are added."""
@@ -233,163 +271,3 @@ class ServerConnection:
         if self._response is not _HEAD:
             raise RuntimeError(f"expected one response to a request, got another in state {self._response.value}")
         return response_bytes(status, headers, length, chunked, self.must_close, body)
-
-
-class ClientConnection:
-    """The client's side of one connection: one request goes out, its response comes in, and so on while `reusable`.
-
-    `max_header_bytes` bounds the response head and the trailer section; the caller bounds the body.
-    """
-
-    def __init__(self, max_header_bytes: int) -> None:
-        self._max_header = max_header_bytes
-        self._buffer = bytearray()
-        self._cutter = HeadCutter(max_header_bytes, "response", check_status_line)
-        self._eof = False
-        self._keep_alive = True
-        self._error: ProtocolError | None = None
-        self._reset()
-
-    def _reset(self) -> None:
-        self._state = _DONE
-        # Only for what is not plain.
-        self._h11: h11.Connection | None = None
-        self._body: Body = NO_BODY
-        self._pieces: list[bytes] = []
-        # Of the request that was sent; empty when there is none.
-        self._method = b""
-        self._interim = 0
-        # Whether any byte of the response has arrived.
-        self.response_started = False
-
-    def __repr__(self) -> str:
-        return f"<ClientConnection response={self._state.value} reusable={self.reusable}>"
-
-    @property
-    def reusable(self) -> bool:
-        """Whether the connection may carry another request: the last answer is complete and nothing followed it."""
-        return self._state is _DONE and self._keep_alive and not self._eof and not self._buffer
-
-    def send_request(self, method: bytes, target: bytes, headers: Headers, body: bytes = b"") -> bytes:
-        """Return the whole request; `headers` must hold Host; Content-Length is added where it belongs.
-
-        Raise ValueError for what must not be sent (a CR in a value, a framing field, no Host).
-        """
-        if self._method or not self.reusable:
-            raise RuntimeError(f"expected a connection between two exchanges, got {self!r}")
-        # "A user agent SHOULD send Content-Length in a request when the method defines a meaning for enclosed content"
-        # (RFC 9110 section 8.6).
-        length = len(body) if body or method in (b"POST", b"PUT", b"PATCH") else -1
-        message, self._h11 = request_bytes(method, target, headers, length, body)
-        self._method = method
-        self._state = _HEAD
-        return message
-
-    def send_prepared(self, prepared: bytes, body: bytes) -> bytes:
-        """Return a whole POST whose head is what `prepare_post` has made."""
-        if self._method or not self.reusable:
-            raise RuntimeError(f"expected a connection between two exchanges, got {self!r}")
-        self._method = b"POST"
-        self._state = _HEAD
-        return b"%bcontent-length: %d\r\n\r\n%b" % (prepared, len(body), body)
-
-    def receive_data(self, data: bytes) -> None:
-        self.response_started = True
-        if not self._buffer and self._state is _BODY and self._body.maybe_take(data):
-            self._pieces.append(data)  # what most pieces of a large body come to, and needs no copy
-        else:
-            self._buffer += data
-
-    def receive_eof(self) -> None:
-        self._eof = True
-
-    def next_event(self) -> ClientEvent | None:
-        """Return the next event of the response, or None when more bytes are needed or it is complete.
-
-        Interim responses are skipped. Raise `ProtocolError` (502) when the bytes are not one HTTP/1.1 response.
-        """
-        if self._error is not None:
-            raise self._error
-        try:
-            if self._state is _HEAD:
-                return self._next_head()
-            if self._state is _BODY:
-                return self._next_data()
-        except ProtocolError as error:
-            error.http_status = 502
-            self._error = error
-            self._state = _ERROR
-            raise
-        return None
-
-    def maybe_whole(self) -> tuple[ResponseHead, bytes] | None:
-        """Return the response if exactly all of it is here and plain, with a length; otherwise change nothing.
-
-        Saves the events of an answer that came in one piece; `next_event` is for every other.
-        """
-        if self._state is not _HEAD or self._h11 is not None or self._method == b"HEAD":
-            return None
-        plain = read_response(self._buffer, self._max_header)
-        if plain is None:
-            return None
-        status, headers, index, length, _, close, size = plain
-        if length is None or close or len(self._buffer) != size + length:
-            return None
-        body = bytes(memoryview(self._buffer)[size:])
-        self._buffer.clear()
-        self._state = _DONE
-        return ResponseHead(status, headers, b"1.1", length, False, index), body
-
-    def start_next_cycle(self) -> None:
-        """Get ready for the next request; only when `reusable`."""
-        if not self.reusable:
-            raise RuntimeError(f"expected a reusable connection, got {self!r}")
-        self._reset()
-
-    def _next_head(self) -> ClientEvent | None:
-        # The first look, as in the server; and where h11 has begun, it goes on.
-        if self._h11 is None and not self._cutter.seen:
-            plain = read_response(self._buffer, self._max_header)
-            if plain is not None:
-                status, headers, index, length, chunked, close, size = plain
-                del self._buffer[:size]
-                return self._begin(ResponseHead(status, headers, b"1.1", length, chunked, index), close)
-        while (raw := self._cutter.maybe_cut(self._buffer)) is not None:
-            if self._h11 is None:
-                self._h11 = h11_after(self._method)
-            head = read_response_head(raw, self._h11)
-            if head is not None:
-                return self._begin(head, b"close" in head.tokens(b"connection"))
-            self._interim += 1
-            if self._interim > MAX_INTERIM_RESPONSES:
-                raise ProtocolError(f"expected at most {MAX_INTERIM_RESPONSES} interim responses")
-        if self._eof:
-            raise ProtocolError("connection closed before the response was complete")
-        return None
-
-    def _begin(self, head: ResponseHead, close: bool) -> ResponseHead:
-        self._state = _BODY
-        if close or head.http_version == b"1.0":
-            self._keep_alive = False
-        # RFC 9112 section 6.3, items 1, 4, 6 and 8.
-        if self._method == b"HEAD" or head.status in (204, 304):
-            self._body = NO_BODY
-        elif head.chunked:
-            self._body = ChunkedBody(None, self._max_header)
-        elif head.content_length is not None:
-            self._body = LengthBody(head.content_length)
-        else:
-            self._body = UntilEOFBody()
-            self._keep_alive = False
-        return head
-
-    def _next_data(self) -> ClientEvent | None:
-        data = self._pieces.pop(0) if self._pieces else self._body.maybe_read(self._buffer)
-        if data is not None:
-            return data
-        if self._eof:
-            self._body.read_eof()
-        if self._body.complete:
-            self._state = _DONE
-            return END
-        return None
