@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from only1mcp.backend.outbox import Line, Outbox, on_one_line
+from only1mcp.backend.outbox import MAX_PARTS, WRITE_BYTES, Line, Outbox, on_one_line
 
 
 def drain(outbox: Outbox, at_once: int) -> bytes:
@@ -52,7 +52,7 @@ def test_what_has_begun_to_leave_cannot_be_taken_back() -> None:
     assert not outbox.withdraw(never)
     outbox.wrote(2)
     assert not outbox.withdraw(first)
-    assert outbox.waiting_bytes == len(third)
+    assert outbox.waiting_bytes == third.size
     assert drain(outbox, 100) == b"rst\nthird\n"
 
 
@@ -75,6 +75,37 @@ def test_a_large_line_is_not_copied() -> None:
     rest = outbox.data_to_send()[0]
     assert isinstance(rest, memoryview)
     assert rest.obj is message
+
+
+def test_small_lines_leave_in_one_write() -> None:
+    outbox = Outbox()
+    for message in (b"first", b"", b"third"):
+        assert outbox.maybe_add(Line(message))
+    assert b"".join(outbox.data_to_send()) == b"first\n\nthird\n"
+    outbox.wrote(6)  # to the end of a line: the next has not begun
+    assert b"".join(outbox.data_to_send()) == b"\nthird\n"
+    outbox.wrote(3)
+    assert b"".join(outbox.data_to_send()) == b"ird\n"
+    outbox.wrote(3)  # all but the newline
+    assert list(outbox.data_to_send()) == [b"\n"]
+    outbox.wrote(1)
+    assert not outbox.data_to_send()
+
+
+def test_a_write_is_bounded_in_bytes_and_parts() -> None:
+    outbox = Outbox()
+    for _ in range(MAX_PARTS):
+        assert outbox.maybe_add(Line(b"x"))
+        assert not outbox.fills_a_write()
+    assert len(outbox.data_to_send()) == MAX_PARTS
+    outbox.clear()
+    for _ in range(3):
+        assert outbox.maybe_add(Line(b"x" * (WRITE_BYTES // 2)))
+    assert outbox.fills_a_write()
+    assert len(outbox.data_to_send()) == 4
+    outbox.clear()
+    assert outbox.maybe_add(Line(b"x" * WRITE_BYTES))
+    assert outbox.fills_a_write()
 
 
 def test_line_breaks_between_tokens_become_spaces() -> None:

@@ -376,7 +376,7 @@ async def test_a_child_that_never_reads_costs_a_bounded_queue() -> None:
             with pytest.raises(BackendTimeout):
                 await task
         # Those that had not begun to leave were taken back; the child does not hear of them.
-        assert backend.transport._outbox.waiting_bytes < 1000
+        assert backend.transport._lane.outbox.waiting_bytes < 1000
 
 
 @one_loop

@@ -1,5 +1,6 @@
 from only1mcp.backend.base cimport BackendCall
 from only1mcp.backend.connection cimport HttpConnection
+from only1mcp.backend.deadline cimport DeadlineWatch
 from only1mcp.backend.pool cimport Pool
 from only1mcp.wire.http1_events cimport ResponseHead
 
@@ -21,13 +22,3 @@ cdef class DirectCall:
     cpdef answered(self, ResponseHead head, bytes body)
     cpdef _read(self, ResponseHead head, bytes body)
     cpdef end(self, outcome)
-
-
-cdef class DeadlineWatch:
-    cdef public dict _calls
-    cdef public object _timer
-    cdef public double _fires_at
-    cdef public object _loop
-
-    cpdef double add(self, direct, timeout_s)
-    cpdef remove(self, direct)

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Final, Protocol
+from typing import Protocol
 
 from only1mcp.backend.answer import CallReader, maybe_response
 from only1mcp.backend.base import BackendCall, Done, Outcome
 from only1mcp.backend.connection import HttpConnection
+from only1mcp.backend.deadline import NEVER, DeadlineWatch
 from only1mcp.backend.pool import Pool
 from only1mcp.errors import BackendAnswerError, BackendError, BackendRefused, BackendTimeout
 from only1mcp.wire.http1_events import ResponseHead
 
 log = logging.getLogger("only1mcp.backend")
-
-NEVER: Final = float("inf")
 
 
 class Owner(Protocol):
@@ -173,58 +172,3 @@ class DirectCall:
             self.connection.abort()
             self._pool.release(self.connection)
             self._owner.abandon(self)
-
-
-class DeadlineWatch:
-    """The deadlines of many calls behind one timer, which is set anew only when it has fired."""
-
-    def __init__(self) -> None:
-        self._calls: dict[DirectCall, None] = {}
-        self._timer: asyncio.TimerHandle | None = None
-        self._fires_at = NEVER
-        self._loop = asyncio.get_running_loop()
-
-    def add(self, direct: DirectCall, timeout_s: float | None) -> float:
-        """Watch a call; return its deadline in the event loop's time."""
-        deadline = NEVER if timeout_s is None else self._loop.time() + timeout_s
-        self._calls[direct] = None
-        if deadline < self._fires_at:
-            self._set(deadline)
-        return deadline
-
-    def now(self) -> float:
-        return self._loop.time()
-
-    def set(self, direct: DirectCall, deadline: float) -> None:
-        """Change the deadline of a call."""
-        direct.deadline = deadline
-        if deadline < self._fires_at:
-            self._set(deadline)
-
-    def remove(self, direct: DirectCall) -> None:
-        self._calls.pop(direct, None)
-
-    def close(self) -> None:
-        """Close the calls that are left."""
-        while self._calls:
-            next(iter(self._calls)).close()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._fires_at = NEVER
-
-    def _set(self, when: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._fires_at = when
-        self._timer = self._loop.call_at(when, self._fire)
-
-    def _fire(self) -> None:
-        self._timer = None
-        self._fires_at = NEVER
-        now = self._loop.time()
-        for direct in [direct for direct in self._calls if direct.deadline <= now]:
-            direct.expire()
-        earliest = min((direct.deadline for direct in self._calls), default=NEVER)
-        if earliest < self._fires_at:  # what an expired call has set off may have set the timer already
-            self._set(earliest)

@@ -1,5 +1,6 @@
 from only1mcp.backend.base cimport BackendCall
-from only1mcp.backend.direct cimport DeadlineWatch, DirectCall
+from only1mcp.backend.deadline cimport DeadlineWatch
+from only1mcp.backend.direct cimport DirectCall
 from only1mcp.backend.pool cimport Pool
 
 

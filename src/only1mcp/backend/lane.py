@@ -7,7 +7,8 @@ from typing import Final, Protocol
 
 from only1mcp.backend import direct
 from only1mcp.backend.base import BackendCall, Done
-from only1mcp.backend.direct import DeadlineWatch, DirectCall
+from only1mcp.backend.deadline import DeadlineWatch
+from only1mcp.backend.direct import DirectCall
 from only1mcp.backend.pool import Pool
 
 # Larger requests are written in slices, by a task.

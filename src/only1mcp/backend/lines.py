@@ -45,18 +45,18 @@ class LineSplitter:
 
     def receive_data(self, data: bytes) -> list[bytes | Overlong]:
         """Return the lines that `data` completes, without their CR LF or LF."""
-        end = data.find(b"\n")
-        if end < 0:
-            self._keep(data)
-            return []
-        if not self._size and end == len(data) - 1 <= self.limit:  # one whole line, as most servers write
-            return [_without_cr(data[:-1])]
         *complete, rest = data.split(b"\n")
-        lines = []
-        for part in complete:
-            self._keep(part)
-            lines.append(self._take())
-        self._keep(rest)
+        lines: list[bytes | Overlong] = []
+        if self._size or len(data) > self.limit:
+            for part in complete:
+                self._keep(part)
+                lines.append(self._take())
+        elif b"\r" in data:
+            lines += map(_without_cr, complete)
+        else:  # whole lines, as most servers write
+            lines += complete
+        if rest:
+            self._keep(rest)
         return lines
 
     def receive_eof(self) -> list[bytes | Overlong]:

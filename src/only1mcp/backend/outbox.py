@@ -1,4 +1,4 @@
-"""What waits to be written to a child that reads slowly: whole lines, bounded, without copies; sans-I/O."""
+"""What waits to be written to a child: whole lines, bounded, without copies; sans-I/O."""
 
 from __future__ import annotations
 
@@ -8,19 +8,21 @@ from typing import Final
 
 # Lines that wait behind the one being written. A child that reads nothing stops here, not at our memory.
 WAITING_LIMIT_BYTES: Final = 1 << 20
+# Enough for one write: an empty Linux pipe takes this much.
+WRITE_BYTES: Final = 64 * 1024
+# Two parts a line; systems take 1024 (IOV_MAX).
+MAX_PARTS: Final = 512
 
 
 class Line:
     """One message on its way out; the newline that ends it is not part of `message`. `sent` counts both."""
 
-    __slots__ = ("message", "sent")
+    __slots__ = ("message", "sent", "size")
 
     def __init__(self, message: bytes, sent: int = 0) -> None:
         self.message = message
         self.sent = sent
-
-    def __len__(self) -> int:
-        return len(self.message) + 1
+        self.size = len(message) + 1
 
 
 class Outbox:
@@ -42,9 +44,9 @@ class Outbox:
     def maybe_add(self, line: Line) -> bool:
         """Queue the line; False when it would pass the limit."""
         if self._lines:
-            if self._waiting + len(line) > self._limit:
+            if self._waiting + line.size > self._limit:
                 return False
-            self._waiting += len(line)
+            self._waiting += line.size
         self._lines.append(line)
         return True
 
@@ -53,23 +55,41 @@ class Outbox:
         if line.sent or line not in self._lines:
             return False
         if line is not self._lines[0]:
-            self._waiting -= len(line)
+            self._waiting -= line.size
             self._lines.remove(line)
         else:
             self._pop()
         return True
 
+    def fills_a_write(self) -> bool:
+        """Return whether as much waits as one write may take."""
+        return self._waiting >= WRITE_BYTES or (bool(self._lines) and self._lines[0].size >= WRITE_BYTES)
+
     def data_to_send(self) -> Sequence[bytes | memoryview]:
-        """Return the rest of the first line as the parts of one write; empty when nothing waits."""
-        if not self._lines:
-            return ()
-        return rest(self._lines[0])
+        """Return the parts of one write, the rest of the first line ahead; empty when nothing waits."""
+        parts: list[bytes | memoryview] = []
+        size = 0
+        for line in self._lines:
+            if not line.sent:
+                parts.append(line.message)
+            elif line.sent < line.size - 1:
+                parts.append(memoryview(line.message)[line.sent :])
+            parts.append(b"\n")
+            size += line.size - line.sent
+            if size >= WRITE_BYTES or len(parts) >= MAX_PARTS:
+                break
+        return parts
 
     def wrote(self, count: int) -> None:
         """Note that `count` bytes of `data_to_send` are written."""
-        line = self._lines[0]
-        line.sent += count
-        if line.sent == len(line):
+        while count:
+            line = self._lines[0]
+            left = line.size - line.sent
+            if count < left:
+                line.sent += count
+                return
+            line.sent = line.size
+            count -= left
             self._pop()
 
     def clear(self) -> None:
@@ -80,14 +100,7 @@ class Outbox:
     def _pop(self) -> None:
         self._lines.popleft()
         if self._lines:
-            self._waiting -= len(self._lines[0])
-
-
-def rest(line: Line) -> Sequence[bytes | memoryview]:
-    """Return what of a line is not written yet, without copying it."""
-    if line.sent >= len(line.message):
-        return (b"\n",)
-    return (memoryview(line.message)[line.sent :] if line.sent else line.message, b"\n")
+            self._waiting -= self._lines[0].size
 
 
 def on_one_line(message: bytes) -> bytes:

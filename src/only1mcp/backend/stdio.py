@@ -5,26 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections.abc import Callable
+from functools import partial
 from typing import Final
 
-import orjson
-
-from only1mcp._fast import ERROR, NOTIFICATION, REQUEST, Envelope, members, scan
-from only1mcp.backend.base import BackendCall, OnMessage, Transport
+from only1mcp._fast import ERROR, NOTIFICATION, Envelope, members
+from only1mcp.backend.base import BackendCall, Done, OnMessage, Outcome, Transport
 from only1mcp.backend.guard import Guard
 from only1mcp.backend.lines import KEPT_BYTES, MAX_GARBAGE_LINES, LineSplitter, Overlong, answered_id, asks, is_asking
 from only1mcp.backend.loglimit import LogLimit
-from only1mcp.backend.outbox import Line, Outbox, on_one_line, rest
 from only1mcp.backend.process import Child, child_environment, find_command
+from only1mcp.backend.stdio_lane import StdioCall, StdioLane
 from only1mcp.config.schema import BackendConfig
-from only1mcp.errors import (
-    BackendAnswerError,
-    BackendError,
-    BackendTimeout,
-    BackendUnavailable,
-    ProtocolError,
-)
-from only1mcp.wire import jsonrpc
+from only1mcp.errors import BackendError, BackendUnavailable, ProtocolError
 from only1mcp.wire.mcp import STATELESS_REVISIONS
 
 # Room for what servers really send (a 20 MiB file in base64); a line without end would otherwise fill our memory.
@@ -36,9 +29,6 @@ SHOWN_BYTES: Final = 200
 # A child that closed its output is dying or useless. This long we wait for its exit status, which says more.
 STATUS_GRACE_S: Final = 0.05
 
-# `initialize` must not be cancelled (MCP "Cancellation"); `server/discover` may have reached a server that allows
-# nothing before `initialize`.
-_NEVER_CANCELLED: Final = frozenset({"initialize", "server/discover"})
 # The `_meta` key of what a stateless-era server sends to a listener (2026-07-28 "Subscriptions").
 _SUBSCRIPTION_ID: Final = "io.modelcontextprotocol/subscriptionId"
 
@@ -63,11 +53,8 @@ class StdioTransport(Transport):
         self._log = log or logging.getLogger("only1mcp.backend")
         # The child.
         self._child: Child | None = None
-        self._lines = LineSplitter(line_limit_bytes)
-        self._garbage = 0
+        self._lane = StdioLane(self, config.id, line_limit_bytes)
         self._stderr_lines = LineSplitter(STDERR_LINE_LIMIT_BYTES)
-        self._outbox = Outbox()
-        self._pending: dict[bytes, _Pending] = {}
         # Its end: why it takes no more calls, whether it was our wish, and the one task that stops it.
         self._gone: str | None = None
         self._ending = False
@@ -78,7 +65,7 @@ class StdioTransport(Transport):
 
     def __repr__(self) -> str:
         state = self._gone or ("running" if self._child is not None else "not started")
-        return f"<StdioTransport {self._id} {state} outstanding={len(self._pending)}>"
+        return f"<StdioTransport {self._id} {state} outstanding={len(self._lane.calls)}>"
 
     @property
     def pid(self) -> int | None:
@@ -92,7 +79,7 @@ class StdioTransport(Transport):
         if os.name != "posix":
             raise BackendUnavailable("stdio backends need process groups, which this system does not have")
         self._loop = asyncio.get_running_loop()
-        self._child = self._spawn()
+        self._child = self._lane.child = self._spawn()
         self._log.info("child.started", extra={"fields": {"backend": self._id, "pid": self._child.pid}})
 
     def _spawn(self) -> Child:
@@ -107,7 +94,7 @@ class StdioTransport(Transport):
                 env=env,
                 cwd=cwd,
                 guard=self._guard,
-                on_stdout=self._stdout_received,
+                on_stdout=self._lane.received,
                 on_stderr=self._stderr_received,
                 on_exit=self._lose,
             )
@@ -116,29 +103,22 @@ class StdioTransport(Transport):
             raise BackendUnavailable(f"command {self._command!r} could not be started: {reason.lower()}") from error
 
     async def call(self, call: BackendCall) -> Envelope:
-        pending = _Pending(call, self._running().create_future())
-        if call.id in self._pending:
-            raise BackendUnavailable(f"request id {call.id.decode()} is in use")
-        self._post(pending.line)
-        self._pending[call.id] = pending
-        if call.timeout_s is not None:
-            pending.timer = self._loop.call_later(call.timeout_s, self._expire, pending)
+        future: asyncio.Future[Envelope] = self._running().create_future()
+        cancel = self._lane.begin(call, partial(_settle, future))
         try:
-            return await pending.future
+            return await future
         except asyncio.CancelledError:
-            if pending.future.cancelled():
-                self._abandon(pending, "the client has gone")
-            else:  # the answer or the failure came in the same moment
-                pending.future.exception()
+            cancel()
+            if not future.cancelled():  # the answer or the failure came in the same moment
+                future.exception()
             raise
-        finally:
-            if pending.timer is not None:
-                pending.timer.cancel()
-            self._pending.pop(call.id, None)
+
+    def maybe_begin(self, call: BackendCall, done: Done) -> Callable[[], None] | None:
+        return self._lane.maybe_begin(call, done)
 
     async def send(self, message: bytes) -> None:
         self._running()
-        self._post(Line(on_one_line(message)))
+        self._lane.post(message)
 
     async def listen(self) -> None:
         """Return at once: what a child says unasked arrives on its one output."""
@@ -160,116 +140,53 @@ class StdioTransport(Transport):
             )
         return self._loop
 
-    # Writing.
+    # What the lane tells.
 
-    def _post(self, line: Line) -> None:
-        """Write a line, or queue what the child does not take now; raise `BackendUnavailable` if it can do neither."""
+    def input_closed(self) -> None:
         assert self._child is not None
-        if not self._outbox:
-            try:
-                line.sent = self._child.write(rest(line))
-            except OSError:
-                self._input_closed()
-                raise BackendUnavailable(
-                    f"backend {self._id!r} has closed its input", data={"backend": self._id}
-                ) from None
-            if line.sent == len(line):
-                return
-            self._child.call_when_writable(self._write_ready)
-        if not self._outbox.maybe_add(line):
-            raise BackendUnavailable(
-                f"backend {self._id!r} does not read its input: too much is waiting for it already",
-                data={"backend": self._id},
-            )
-
-    def _write_ready(self) -> None:
-        assert self._child is not None
-        try:
-            written = self._child.write(self._outbox.data_to_send())
-        except OSError:
-            self._input_closed()
-            return
-        if written:
-            self._outbox.wrote(written)
-        if not self._outbox:
-            self._child.call_when_writable(None)
-
-    def _input_closed(self) -> None:
-        """The child takes no more: what it was not told yet is refused, what it was told it may still answer."""
-        assert self._child is not None
-        for pending in list(self._pending.values()):
-            if self._outbox.withdraw(pending.line):
-                pending.fail(BackendUnavailable(f"backend {self._id!r} has closed its input"))
-        self._outbox.clear()
         self._child.close_stdin()
         self._await_status("closed its standard input")
 
-    # The end of a call.
+    def output_closed(self) -> None:
+        self._await_status("closed its standard output")
 
-    def _expire(self, pending: _Pending) -> None:
-        self._abandon(pending, "timed out")
-        call = pending.call
-        pending.fail(
-            BackendTimeout(
-                f"backend {self._id!r} did not answer {call.method} within {call.timeout_s:g} s",
-                data={"backend": self._id},
-            )
-        )
+    def drown(self) -> None:
+        if self._child is not None:
+            self._child.hang_up()
+            self._lose(f"printed {MAX_GARBAGE_LINES} lines in a row that are no messages")
 
-    def _abandon(self, pending: _Pending, reason: str) -> None:
-        """Tell the child that nobody waits for this answer any more, if it knows of the request at all."""
-        if self._gone is not None or self._outbox.withdraw(pending.line):
-            return
-        if pending.call.method in _NEVER_CANCELLED:
-            return
-        params = b'{"requestId":' + pending.call.id + b',"reason":' + orjson.dumps(reason) + b"}"
-        try:
-            self._post(Line(jsonrpc.notification("notifications/cancelled", params)))
-        except BackendError as error:
-            self._log.debug("child.cancel_lost", extra={"fields": {"backend": self._id, "reason": error.message}})
-
-    def _fail(self, id: bytes, what: str) -> None:
-        pending = self._pending.get(id)
-        if pending is not None:
-            pending.fail(BackendAnswerError(f"backend {self._id!r} {what}", data={"backend": self._id}))
-
-    # Reading.
-
-    def _stdout_received(self, data: bytes) -> None:
-        for line in self._lines.receive_data(data) if data else self._lines.receive_eof():
-            if self._garbage > MAX_GARBAGE_LINES and self._child is not None:
-                self._child.hang_up()
-                self._lose(f"printed {MAX_GARBAGE_LINES} lines in a row that are no messages")
-                return
-            if isinstance(line, Overlong):
-                self._discard(line)
-            elif line:
-                self._line_received(line, cut_off=not data)
-        if not data:
-            self._await_status("closed its standard output")
-
-    def _line_received(self, line: bytes, *, cut_off: bool) -> None:
-        try:
-            message = scan(line)
-        except ProtocolError as error:
-            if cut_off:  # the end of the child, which comes next, says more
-                self._complain("child.cut_off", line)
-            else:
-                self._garbage += 1
-                self._misread(line, error)
-            return
-        self._garbage = 0
-        if message.kind == NOTIFICATION or message.kind == REQUEST:
-            self._deliver(self._receiver(message), message)
-            return
-        if message.id is None:
+    def heard(self, message: Envelope) -> None:
+        if message.method is None:
             self._refused_unread(message)
-            return
-        pending = self._pending.get(message.id)
-        if pending is None or pending.future.done():
-            self._complain("child.unknown_answer", message.id)
         else:
-            pending.future.set_result(message)
+            self._deliver(self._receiver(message), message)
+
+    def answered_nobody(self, message: Envelope) -> None:
+        assert message.id is not None
+        self._complain("child.unknown_answer", message.id)
+
+    def misread(self, line: bytes, error: ProtocolError, *, cut_off: bool) -> None:
+        if cut_off:  # the end of the child, which comes next, says more
+            self._complain("child.cut_off", line)
+            return
+        head = line[:KEPT_BYTES]
+        id = error.id if error.id is not None and not asks(line) else answered_id(head, line[-KEPT_BYTES:])
+        if id is not None and id in self._lane.calls:
+            self._lane.calls[id].fail(f"sent an answer that cannot be read: {error.message}")
+        else:
+            self._complain("child.garbage", head)
+
+    def discard(self, line: Overlong) -> None:
+        """Fail the call that the line answers, or, when that cannot be known, all that wait."""
+        self._complain("child.overlong_line", line.head, size=line.size)
+        if is_asking(line.head):
+            return
+        id = answered_id(line.head, line.tail)
+        calls = self._lane.calls
+        for begun in list(calls.values()) if id is None else [calls[id]] if id in calls else []:
+            begun.fail(f"sent an answer of {line.size} bytes, more than the {self._lane.lines.limit} that are read")
+
+    # What a child says that answers no call.
 
     def _receiver(self, message: Envelope) -> OnMessage | None:
         """Return who this notification or request is for: the call it names, else whoever listens to the child."""
@@ -283,22 +200,22 @@ class StdioTransport(Transport):
         return self.on_message
 
     def _caller(self, message: Envelope, span: tuple[int, int], key: str) -> OnMessage | None:
-        pending = self._named(message, span, key)
-        return pending.call.on_message if pending is not None else None
+        begun = self._named(message, span, key)
+        return begun.call.on_message if begun is not None else None
 
-    def _named(self, message: Envelope, span: tuple[int, int], key: str) -> _Pending | None:
+    def _named(self, message: Envelope, span: tuple[int, int], key: str) -> StdioCall | None:
         """Return the outstanding call whose id is the value of `key` in the object at `span`."""
         try:
             value = members(message.data, *span).get(key)
         except ProtocolError:  # the key twice: which of them is meant nobody can say
             return None
-        return None if value is None else self._pending.get(message.data[value[0] : value[1]])
+        return None if value is None else self._lane.calls.get(message.data[value[0] : value[1]])
 
     def _end_listening(self, message: Envelope, params: tuple[int, int]) -> None:
         """A stateless-era server ends a listen by cancelling it (2026-07-28 "Cancellation"); no answer follows."""
-        pending = self._named(message, params, "requestId")
-        if pending is not None and pending.call.method == "subscriptions/listen":
-            self._fail(pending.call.id, "has ended the subscription")
+        begun = self._named(message, params, "requestId")
+        if begun is not None and begun.call.method == "subscriptions/listen":
+            begun.fail("has ended the subscription")
 
     def _deliver(self, receiver: OnMessage | None, message: Envelope) -> None:
         if receiver is None:
@@ -308,31 +225,13 @@ class StdioTransport(Transport):
         except Exception:  # noqa: BLE001 - one call's trouble must not end the child that serves the others
             self._log.exception("child.message_failed", extra={"fields": {"backend": self._id}})
 
-    def _misread(self, line: bytes, error: ProtocolError) -> None:
-        """A line that is not a valid message: the answer to a call if it names one, else only worth a log line."""
-        head = line[:KEPT_BYTES]
-        id = error.id if error.id is not None and not asks(line) else answered_id(head, line[-KEPT_BYTES:])
-        if id is not None and id in self._pending:
-            self._fail(id, f"sent an answer that cannot be read: {error.message}")
-        else:
-            self._complain("child.garbage", head)
-
-    def _discard(self, line: Overlong) -> None:
-        """A line beyond the limit: fail the call it answers, or, when that cannot be known, all that wait."""
-        self._complain("child.overlong_line", line.head, size=line.size)
-        if is_asking(line.head):
-            return
-        id = answered_id(line.head, line.tail)
-        for each in [id] if id is not None else list(self._pending):
-            self._fail(each, f"sent an answer of {line.size} bytes, more than the {self._lines.limit} that are read")
-
     def _refused_unread(self, message: Envelope) -> None:
         """An error without id: the child could not read a request. With one call outstanding it is that one."""
         assert message.kind == ERROR
         self._complain("child.error_without_id", message.data)
-        waiting = [id for id, pending in self._pending.items() if not pending.future.done()]
+        waiting = list(self._lane.calls.values())
         if len(waiting) == 1:
-            self._fail(waiting[0], "could not read the request")
+            waiting[0].fail("could not read the request")
 
     def _complain(self, event: str, line: bytes, **fields: int) -> None:
         left_out = self._stdout_log.admit(self._loop.time())
@@ -373,27 +272,16 @@ class StdioTransport(Transport):
         self._ending = True
         if self._status_timer is not None:
             self._status_timer.cancel()
-        for pending in list(self._pending.values()):
-            if self._outbox.withdraw(pending.line):
-                pending.fail(BackendUnavailable(f"backend {self._id!r} {what}", data={"backend": self._id}))
-            else:
-                self._fail(pending.call.id, f"{what} while it worked on the request")
-        self._outbox.clear()
+        self._lane.end(what)
         self._log.info("child.ended", extra={"fields": {"backend": self._id, "pid": self._child.pid, "reason": what}})
         self._stopping = self._loop.create_task(self._child.stop(), name=f"stop {self._id}")
 
 
-class _Pending:
-    """A call that waits for its answer."""
-
-    __slots__ = ("call", "future", "line", "timer")
-
-    def __init__(self, call: BackendCall, future: asyncio.Future[Envelope]) -> None:
-        self.call = call
-        self.future = future
-        self.line = Line(on_one_line(call.message))
-        self.timer: asyncio.TimerHandle | None = None
-
-    def fail(self, error: BackendError) -> None:
-        if not self.future.done():
-            self.future.set_exception(error)
+def _settle(future: asyncio.Future[Envelope], outcome: Outcome | BackendError) -> None:
+    if future.done():
+        return
+    if isinstance(outcome, BackendError):
+        future.set_exception(outcome)
+    else:
+        assert isinstance(outcome, Envelope), "nothing passes through a pipe"
+        future.set_result(outcome)
