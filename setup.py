@@ -22,6 +22,7 @@ SOURCES = (
     "counters",
     "envelope",
     "framing",
+    "lines",
     "lru",
     "passing",
     "relay",

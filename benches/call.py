@@ -1,8 +1,9 @@
 """What one `tools/call` costs in our own code: the sockets are taken away, client and backend are two objects.
 
-`python -m benches.call [--era handshake] [--calls N]` prints the CPU time of a call, the least and the median over many
-batches: it moves far less with the weather on a machine than a benchmark over sockets does. It is also what to put
-under a profiler (`valgrind --tool=callgrind`, py-spy).
+`python -m benches.call [--era handshake] [--full] [--calls N]` prints the CPU time of a call, the least and the median
+over many batches: it moves far less with the weather on a machine than a benchmark over sockets does. `--full` switches
+on what the row of that name does: a JWT, the rate limit, a renamed tool, the access log. It is also what to put under a
+profiler (`valgrind --tool=callgrind`, py-spy).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import argparse
 import asyncio
 import gc
 import re
+import secrets
 import socket
 import statistics
 import sys
@@ -19,29 +21,24 @@ import time
 from pathlib import Path
 from typing import Any
 
+import jwt
 import orjson
 import uvloop
+from benches.loopback.backend import tool_names
+from benches.loopback.scenarios import RENAMED, TOKEN_LIFE_S, UNREFUSING
 from tests.e2e.processes import Process
 from tests.e2e.wire_client import HANDSHAKE, META, STATELESS
 
 from only1mcp.backend.connection import HttpConnection
 from only1mcp.config.load import load
 from only1mcp.frontend.connection import Connection
+from only1mcp.process import logs
 from only1mcp.process.worker import Worker
 
 BATCHES = 100
 WARM_UP_CALLS = 2000
 ARGUMENT = "what a model might ask for, in about a hundred characters, so that the call has a body worth the name"
 RESULT = b'"result":' + orjson.dumps({"content": [{"type": "text", "text": "x" * 256}]})
-CONFIG = """
-version: "1.0"
-proxy: {{port: 0}}
-auth: {{allow_anonymous: true}}
-metrics: {{enabled: false}}
-logging: {{level: warning}}
-servers:
-  - {{id: bench, transport: http, url: "{url}"}}
-"""
 
 
 class Transport:
@@ -79,8 +76,9 @@ class Transport:
 class Pair:
     """A worker between a client and a backend that are both in this process."""
 
-    def __init__(self, worker: Worker, era: str) -> None:
+    def __init__(self, worker: Worker, era: str, token: str | None = None) -> None:
         self._worker = worker
+        self._token = token
         self._revision = {"handshake": HANDSHAKE, "stateless": STATELESS}[era]
         self._ends = socket.socketpair()
         self._client = Connection(worker.listener, asyncio.get_running_loop())  # type: ignore[arg-type]
@@ -121,6 +119,8 @@ class Pair:
             b"content-type: application/json",
             b"accept: application/json, text/event-stream",
         ]
+        if self._token is not None:
+            fields.append(b"authorization: Bearer " + self._token.encode())
         if method != "initialize":
             fields.append(b"mcp-protocol-version: " + self._revision.encode())
         if self._session:
@@ -132,20 +132,55 @@ class Pair:
         return b"\r\n".join([*fields, b"content-length: %d" % len(body), b"", body])
 
 
-async def measure(era: str, calls: int) -> list[float]:
+async def measure(era: str, calls: int, full: bool = False) -> list[float]:
     """Return the CPU time of a call in microseconds, for each batch."""
     with tempfile.TemporaryDirectory(prefix="only1mcp-bench-") as name:
         directory = Path(name)
         command = [sys.executable, "-m", "benches.loopback.backend", "--era", era]
         with Process(command, directory / "backend.log") as backend:
             url = backend.wait_for_line(r"^listening (\S+)$").group(1)
-            (directory / "only1mcp.yaml").write_text(CONFIG.format(url=url))
-            worker = Worker(load(directory / "only1mcp.yaml", {}, {}).config)
+            sections, token = _full(directory) if full else _plain()
+            (server,) = sections["servers"]
+            server["url"] = url
+            # JSON is YAML.
+            (directory / "only1mcp.yaml").write_bytes(orjson.dumps(sections))
+            config = load(directory / "only1mcp.yaml", {}, {}).config
+            logs.configure(config.logging)
+            worker = Worker(config)
             await worker.start()
             try:
-                return _batches(Pair(worker, era), calls)
+                return _batches(Pair(worker, era, token), calls)
             finally:
                 await worker.stop(0)
+                logs.shutdown()
+
+
+def _plain() -> tuple[dict[str, Any], None]:
+    return {
+        "version": "1.0",
+        "proxy": {"port": 0},
+        "auth": {"allow_anonymous": True},
+        "metrics": {"enabled": False},
+        "logging": {"level": "warning"},
+        "servers": [{"id": "bench", "transport": "http"}],
+    }, None
+
+
+def _full(directory: Path) -> tuple[dict[str, Any], str]:
+    """Return a configuration with all that operators switch on, and a token that it takes."""
+    sections, _ = _plain()
+    secret = secrets.token_hex(32)
+    file = directory / "secret"
+    file.touch(0o600)
+    file.write_text(secret)
+    claims = {"sub": "bench", "iat": int(time.time()), "exp": int(time.time()) + TOKEN_LIFE_S}
+    sections["auth"] = {"jwt": {"secret_file": str(file)}, "rate_limit": UNREFUSING}
+    sections["logging"]["outputs"] = [
+        {"type": "stdout"},
+        {"type": "access", "path": str(directory / "access.log")},
+    ]
+    sections["servers"][0]["tools"] = {"rename": {tool_names(0, 1)[0]: RENAMED}}
+    return sections, jwt.encode(claims, secret, algorithm="HS256")
 
 
 def _batches(pair: Pair, calls: int) -> list[float]:
@@ -166,10 +201,12 @@ def _batches(pair: Pair, calls: int) -> list[float]:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benches.call", description=__doc__)
     parser.add_argument("--era", choices=("stateless", "handshake"), default="stateless")
+    parser.add_argument("--full", action="store_true", help="with JWT, rate limit, renaming and access log")
     parser.add_argument("--calls", type=int, default=30_000)
     options = parser.parse_args()
-    taken = uvloop.run(measure(options.era, options.calls))
-    print(f"{options.era}: least {min(taken):.1f} µs, median {statistics.median(taken):.1f} µs of CPU a call")
+    taken = uvloop.run(measure(options.era, options.calls, options.full))
+    kind = f"{options.era}, full" if options.full else options.era
+    print(f"{kind}: least {min(taken):.1f} µs, median {statistics.median(taken):.1f} µs of CPU a call")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 
-from only1mcp._fast import counters_reference, lru_reference, reference, ring_reference, spans_reference
+from only1mcp._fast import (
+    counters_reference,
+    lines_reference,
+    lru_reference,
+    reference,
+    ring_reference,
+    spans_reference,
+)
 
 REFERENCE = SimpleNamespace(
     Counters=counters_reference.Counters,
@@ -16,6 +23,7 @@ REFERENCE = SimpleNamespace(
     LRU=lru_reference.LRU,
     Ring=ring_reference.Ring,
     elements=reference.elements,
+    event_line=lines_reference.event_line,
     members=reference.members,
     pick=spans_reference.pick,
     says=spans_reference.says,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         write_request,
         write_response,
     )
+    from only1mcp._fast.lines_reference import event_line
     from only1mcp._fast.lru_reference import LRU
     from only1mcp._fast.passing_reference import PassingScanner
     from only1mcp._fast.reference import Envelope, elements, members, scan
@@ -34,6 +35,7 @@ else:
         from only1mcp._fast.counters import Counters, Histogram
         from only1mcp._fast.envelope import Envelope, elements, members, scan
         from only1mcp._fast.framing import KnownHead, read_request, read_response
+        from only1mcp._fast.lines import event_line
         from only1mcp._fast.lru import LRU
         from only1mcp._fast.passing import PassingScanner
         from only1mcp._fast.relay import relay_events
@@ -55,6 +57,7 @@ else:
             write_request,
             write_response,
         )
+        from only1mcp._fast.lines_reference import event_line
         from only1mcp._fast.lru_reference import LRU
         from only1mcp._fast.passing_reference import PassingScanner
         from only1mcp._fast.reference import Envelope, elements, members, scan
@@ -90,6 +93,7 @@ __all__ = [
     "Ring",
     "Span",
     "elements",
+    "event_line",
     "index_fields",
     "members",
     "pick",

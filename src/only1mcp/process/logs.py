@@ -11,6 +11,7 @@ import logging
 import re
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,9 +20,10 @@ import orjson
 from only1mcp.config.messages import printable
 from only1mcp.config.schema import Logging, Output
 from only1mcp.errors import ConfigError
+from only1mcp.process.eventlines import EventLines
 from only1mcp.process.logsink import FileTarget, Sink, StreamTarget, Target
+from only1mcp.proxy.access import ACCESS, EVENT, FIELDS
 
-ACCESS = "only1mcp.access"
 _ROOTS = ("only1mcp", "asyncio")
 # JSON lets these stand, but terminals take them for commands or directions, and some readers for the end of a line.
 _BEYOND_JSON = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
@@ -50,9 +52,10 @@ def configure(config: Logging, *, console: IO[str] | None = None) -> None:
     access.setLevel(logging.CRITICAL + 1)
     access.propagate = False
     for output, target in targets:
-        handler = _Handler(Sink(target, notice=formatter.dropped))
+        handler = _Handler(sink := Sink(target, notice=formatter.dropped))
         handler.setFormatter(formatter)
         if output.type == "access":
+            handler.event_lines = EventLines(formatter, sink, level="info", logger=ACCESS, event=EVENT, names=FIELDS)
             access.setLevel(logging.INFO)
             access.addHandler(handler)
             continue
@@ -90,46 +93,73 @@ class _LineFormatter(logging.Formatter):
         self._second = -1
         self._prefix = ""
 
-    def _time(self, created: float) -> str:
-        second = int(created)
-        if second != self._second:
-            self._prefix = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-            self._second = second
-        return f"{self._prefix}.{int((created - second) * 1000):03d}Z"
-
-    def _parts(self, record: logging.LogRecord) -> dict[str, Any]:
-        parts: dict[str, Any] = {
-            "ts": self._time(record.created),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "event": _message(record),
-        }
+    def format(self, record: logging.LogRecord) -> str:
         fields = getattr(record, "fields", None)
-        if isinstance(fields, dict):
-            for name, value in fields.items():
-                parts[f"{name}_" if name in _OWN_FIELDS else str(name)] = value
+        parts = self._parts(
+            record.created,
+            record.levelname.lower(),
+            record.name,
+            _message(record),
+            fields if isinstance(fields, dict) else {},
+        )
         if record.exc_info and record.exc_info[0] is not None:
             parts["exception"] = self.formatException(record.exc_info)
-        return parts
+        return self._join(parts)
+
+    def line(self, created: float, level: str, logger: str, event: str, fields: Mapping[str, object]) -> bytes:
+        """Return the line of an event, as `format` does that of a record."""
+        text = self._join(self._parts(created, level, logger, event, fields))
+        return text.encode("utf-8", "backslashreplace") + b"\n"
 
     def dropped(self, count: int) -> bytes:
         """Return the line that tells of lines lost before it."""
-        record = logging.makeLogRecord({"name": "only1mcp.process", "levelno": logging.WARNING, "levelname": "WARNING"})
-        record.msg, record.fields = "log.dropped", {"lines": count}
-        return self.format(record).encode() + b"\n"
+        return self.line(time.time(), "warning", "only1mcp.process", "log.dropped", {"lines": count})
+
+    def second(self, second: int) -> str:
+        """Return a second of Unix time without its fraction and zone."""
+        return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+
+    def _time(self, created: float) -> str:
+        second = int(created)
+        if second != self._second:
+            self._prefix = self.second(second)
+            self._second = second
+        return f"{self._prefix}.{int((created - second) * 1000):03d}Z"
+
+    def _parts(
+        self, created: float, level: str, logger: str, event: str, fields: Mapping[str, object]
+    ) -> dict[str, Any]:
+        parts: dict[str, Any] = {"ts": self._time(created), "level": level, "logger": logger, "event": event}
+        for name, value in fields.items():
+            parts[f"{name}_" if name in _OWN_FIELDS else str(name)] = value
+        return parts
+
+    def _join(self, parts: dict[str, Any]) -> str:
+        raise NotImplementedError
 
 
 class JSONFormatter(_LineFormatter):
     """One JSON object a line: ts, level, logger, event, the fields, and exception where there is one."""
 
-    def format(self, record: logging.LogRecord) -> str:
-        parts = self._parts(record)
+    quoted = True
+
+    def pieces(self, level: str, logger: str, event: str) -> tuple[bytes, bytes, bytes]:
+        """Return what stands before the time, between the time and the fields, and at the end."""
+        return b'{"ts":"', b'",' + orjson.dumps({"level": level, "logger": logger, "event": event})[1:-1], b"}\n"
+
+    def name(self, name: str) -> bytes:
+        """Return what stands before the value of a field."""
+        return b"," + orjson.dumps(name) + b":"
+
+    def _join(self, parts: dict[str, Any]) -> str:
         try:
             line = orjson.dumps(parts, default=_plain, option=orjson.OPT_NON_STR_KEYS).decode()
         except TypeError:
             # Integers beyond 64 bits, lone surrogates, deep or circular values: they are shown, not encoded.
             line = orjson.dumps({_clean(name): _encodable(value) for name, value in parts.items()}).decode()
-        return line if line.isascii() else _BEYOND_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", line)
+        if line.isprintable():
+            return line
+        return _BEYOND_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", line)
 
 
 class TextFormatter(_LineFormatter):
@@ -138,8 +168,17 @@ class TextFormatter(_LineFormatter):
     Nothing that a client or backend sent can begin a line of its own or reach the terminal as a control sequence.
     """
 
-    def format(self, record: logging.LogRecord) -> str:
-        parts = self._parts(record)
+    quoted = False
+
+    def pieces(self, level: str, logger: str, event: str) -> tuple[bytes, bytes, bytes]:
+        """Return what stands before the time, between the time and the fields, and at the end."""
+        return b"", f" {level:<7} {_clean(logger)} {_clean(event)}".encode(), b"\n"
+
+    def name(self, name: str) -> bytes:
+        """Return what stands before the value of a field."""
+        return f" {_clean(name)}=".encode()
+
+    def _join(self, parts: dict[str, Any]) -> str:
         exception = parts.pop("exception", None)
         head = [parts.pop("ts"), f"{parts.pop('level'):<7}", _clean(parts.pop("logger")), _clean(parts.pop("event"))]
         line = " ".join([*head, *(f"{_clean(name)}={_quoted(value)}" for name, value in parts.items())])
@@ -150,6 +189,9 @@ class TextFormatter(_LineFormatter):
 
 class _Handler(logging.Handler):
     """Formats in the caller's thread and hands the line over."""
+
+    # What writes the one event of this output without a record.
+    event_lines: EventLines | None = None
 
     def __init__(self, sink: Sink) -> None:
         super().__init__()

@@ -6,7 +6,6 @@ import io
 import os
 import threading
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
@@ -143,7 +142,7 @@ class Sink:
         self._notice = notice
         self._limit_bytes = limit_bytes
 
-        self._lines: deque[bytes] = deque()
+        self._lines: list[bytes] = []
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._pending_bytes = 0
@@ -160,20 +159,24 @@ class Sink:
 
     def put(self, line: bytes) -> None:
         """Take one line, its line feed included, or drop it."""
-        with self._lock:
+        self._lock.acquire()
+        try:
             full = self._pending_bytes + len(line) > self._limit_bytes
             if full or self._closed or self._broken:
                 self.dropped += 1
                 if full and not self._warned:
                     # From a thread of its own: standard error may be the same stalled pipe.
-                    self._start(lambda: self._warn("it is stalled"))
+                    self._start(self._warn_stalled)
                 return
+            first = not self._lines
             self._lines.append(line)
             self._pending_bytes += len(line)
             if self._thread is None:
                 self._thread = self._start(self._run)
-            elif len(self._lines) == 1:
+            elif first:
                 self._changed.notify_all()
+        finally:
+            self._lock.release()
 
     def drop(self) -> None:
         """Count a line that could not even be made."""
@@ -232,8 +235,7 @@ class Sink:
                 return None
             if wait:
                 self._changed.wait_for(lambda: self._urgent or self._closed, BATCH_S)
-            lines = list(self._lines)
-            self._lines.clear()
+            lines, self._lines = self._lines, []
             self._pending_bytes = 0
             self._busy = wait
             return lines
@@ -249,6 +251,9 @@ class Sink:
                 # Nobody will ever read this pipe again.
                 self._broken = self._broken or isinstance(error, BrokenPipeError)
             self._warn(error.strerror or str(error))
+
+    def _warn_stalled(self) -> None:
+        self._warn("it is stalled")
 
     def _warn(self, reason: str) -> None:
         if self._warned:

@@ -1,5 +1,6 @@
 from only1mcp._fast.envelope cimport Envelope
 from only1mcp.frontend.http_exchange cimport HttpExchange
+from only1mcp.proxy.access cimport log_request
 from only1mcp.proxy.exchange cimport Exchange, Snapshot
 from only1mcp.proxy.forward cimport Forwarder
 

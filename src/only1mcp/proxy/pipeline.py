@@ -7,7 +7,6 @@ local answers cost no task.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Coroutine
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -29,6 +28,7 @@ from only1mcp.frontend.origin import OriginPolicy
 from only1mcp.frontend.session import SessionSealer
 from only1mcp.metrics import Metrics
 from only1mcp.proxy import local
+from only1mcp.proxy.access import log_request
 from only1mcp.proxy.auth import Authenticator
 from only1mcp.proxy.cache import ResponseCache
 from only1mcp.proxy.exchange import Exchange, Snapshot
@@ -45,8 +45,6 @@ if TYPE_CHECKING:
 
 # What is below belongs to the admin API, which has a credential of its own.
 ADMIN_PATH = "/api/v1/admin/"
-
-access_log = logging.getLogger("only1mcp.access")
 
 
 class Pipeline:
@@ -309,26 +307,4 @@ class Pipeline:
         self._metrics.request_finished(exchange.method, http.status, duration_s)
         if exchange.error is not None:
             self._metrics.error(exchange.error.source)
-        if access_log.isEnabledFor(logging.INFO):
-            access_log.info("request", extra={"fields": _access_fields(exchange, duration_s)})
-
-
-def _access_fields(exchange: Exchange, duration_s: float) -> dict[str, Any]:
-    http = exchange.http
-    fields: dict[str, Any] = {
-        "client": http.peer,
-        "http": http.head.method.decode("latin-1"),
-        "path": http.head.target.partition(b"?")[0].decode("latin-1"),
-        "status": http.status,
-        "bytes_out": http.bytes_out,
-        "duration_ms": round(duration_s * 1000, 3),
-    }
-    if exchange.principal is not None:
-        fields["principal"] = exchange.principal.id
-    if exchange.method is not None:
-        fields["method"] = exchange.method[:100]
-    if exchange.backend is not None:
-        fields["backend"] = exchange.backend
-    if exchange.error is not None:
-        fields["error"] = exchange.error.code
-    return fields
+        log_request(exchange, duration_s)

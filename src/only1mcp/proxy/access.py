@@ -1,0 +1,77 @@
+"""The access log: one line for each request, whoever asked and however it ended."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Final
+
+from only1mcp.proxy.exchange import Exchange
+
+ACCESS: Final = "only1mcp.access"
+EVENT: Final = "request"
+FIELDS: Final = (
+    "client",
+    "http",
+    "path",
+    "status",
+    "bytes_out",
+    "duration_ms",
+    "principal",
+    "method",
+    "backend",
+    "error",
+)
+# Methods are what clients say they are.
+MAX_METHOD_CHARS: Final = 100
+
+access_log = logging.getLogger(ACCESS)
+INFO: Final = logging.INFO
+
+
+def log_request(exchange: Exchange, duration_s: float) -> None:
+    """Write the line of an exchange that has ended, where somebody wants it.
+
+    Outputs of ours have `event_lines`, which write this one event without a record of `logging`. Whatever else has been
+    attached to the logger gets a record, as of any other event, and then so do they.
+    """
+    if not access_log.isEnabledFor(INFO):
+        return
+    values = _values(exchange, duration_s)
+    if _only_ours():
+        now = time.time()
+        for handler in access_log.handlers:
+            handler.event_lines.write(now, values)  # type: ignore[attr-defined]
+        return
+    fields = {name: value for name, value in zip(FIELDS, values, strict=True) if value is not None}
+    access_log.info(EVENT, extra={"fields": fields})
+
+
+def _only_ours() -> bool:
+    if access_log.propagate or access_log.filters:
+        return False
+    for handler in access_log.handlers:
+        if getattr(handler, "event_lines", None) is None or handler.filters:
+            return False
+    return True
+
+
+def _values(exchange: Exchange, duration_s: float) -> tuple[object, ...]:
+    """Return what `FIELDS` names, None for what there is not."""
+    http, principal, error, method = exchange.http, exchange.principal, exchange.error, exchange.method
+    target = http.head.target
+    if b"?" in target:
+        target = target[: target.index(b"?")]  # a query may hold secrets
+    microseconds = int(duration_s * 1_000_000 + 0.5)
+    return (
+        http.peer,
+        http.head.method.decode("latin-1"),
+        target.decode("latin-1"),
+        http.status,
+        http.bytes_out,
+        microseconds / 1000,
+        None if principal is None else principal.id,
+        None if method is None else method[:MAX_METHOD_CHARS],
+        exchange.backend,
+        None if error is None else error.code,
+    )
