@@ -346,6 +346,32 @@ class TestMemory:
         clock.now = NOW + 5 + LEEWAY_S
         refused(authenticator, short)
 
+    def test_a_remembered_token_does_not_hold_before_its_time(self, clock: Clock) -> None:
+        authenticator = Authenticator(jwt_auth(), clock=clock)
+        early = bearer(token(nbf=NOW))
+        assert authenticator.authenticate(early).name == "alice"
+        clock.now = NOW - LEEWAY_S - 1  # clocks are set back
+        refused(authenticator, early)
+        clock.now = NOW - LEEWAY_S
+        assert authenticator.authenticate(early).name == "alice"
+
+    def test_what_was_verified_by_one_set_of_keys_is_nothing_to_another(self, clock: Clock) -> None:
+        good, key = bearer(token()), head((b"x-api-key", b"k"))
+        both = Auth(jwt=JWT(secret=Secret(SECRET)), api_keys=(api_key("ci", b"k"),))
+        before = Authenticator(both, clock=clock)
+        assert [before.authenticate(request).name for request in (good, key, good, key)] == ["alice", "ci"] * 2
+        other = JWT(secret=Secret("another secret of more than thirty-two bytes"))
+        after = Authenticator(Auth(jwt=other, api_keys=(api_key("ci", b"other"),)), clock=clock)
+        refused(after, good)
+        refused(after, key)
+
+    def test_what_is_remembered_is_not_the_credential(self, clock: Clock) -> None:
+        authenticator = Authenticator(jwt_auth(), clock=clock)
+        secret = token()
+        authenticator.authenticate(bearer(secret))
+        assert list(authenticator._verified) == [hashlib.sha256(secret).digest()]
+        assert secret.decode() not in repr(authenticator._verified)
+
     def test_a_token_is_verified_once_a_minute(self, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
         authenticator = Authenticator(jwt_auth(), clock=clock)
         good = bearer(token())

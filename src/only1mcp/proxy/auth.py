@@ -6,12 +6,12 @@ request: nothing falls back to a lesser identity.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import re
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import orjson
@@ -91,7 +91,9 @@ class Authenticator:
         self._configured = auth.jwt is not None or bool(auth.api_keys)
         # True when a request without credentials is refused.
         self.required = self._configured and not auth.allow_anonymous
-        self._verified: OrderedDict[bytes, tuple[Principal, float]] = OrderedDict()
+        # Digest of the credential -> its principal, and the Unix times from and until which that is known to hold. It
+        # goes with this object, and so with the keys and the configuration that it was verified by.
+        self._verified: OrderedDict[bytes, tuple[Principal, float, float]] = OrderedDict()
 
     def authenticate(self, head: RequestHead) -> Principal:
         """Return the principal; raise `NotAuthenticated`, or `NotAllowed` when a valid token lacks a scope.
@@ -127,25 +129,25 @@ class Authenticator:
     def _check(self, credential: bytes, bearer: bool) -> Principal:
         if not 0 < len(credential) <= MAX_CREDENTIAL_BYTES:
             raise _refused(f"expected a credential of 1-{MAX_CREDENTIAL_BYTES} octets, got {len(credential)}")
-        digest = hashlib.sha256(credential).digest()
+        digest = sha256(credential).digest()
         now = self._clock()
         known = self._verified.get(digest)
         if known is not None:
-            principal, until = known
-            if now < until and (bearer or principal.kind == "key"):
+            principal, since, until = known
+            if since <= now < until and (bearer or principal.kind == "key"):
                 return principal
             del self._verified[digest]
         found = self._key_of(digest)
-        until = now + VERIFIED_FOR_S
+        since, until = 0.0, now + VERIFIED_FOR_S
         if found is None:
             if not bearer or self._jwt is None:
                 raise _refused("the API key is not known" if self._keys else "the token is not valid")
-            found, expires_at = self._jwt.verify(credential, now)
+            found, since, expires_at = self._jwt.verify(credential, now)
             until = min(until, expires_at)
         if len(self._verified) >= MAX_VERIFIED:
             self._verified.popitem(last=False)
         found = replace(found, credential=digest)
-        self._verified[digest] = (found, until)
+        self._verified[digest] = (found, since, until)
         return found
 
     def _key_of(self, digest: bytes) -> Principal | None:
@@ -173,8 +175,8 @@ class _JWTVerifier:
             challenge += b', scope="%s"' % " ".join(named).encode("ascii")
         self._insufficient = challenge
 
-    def verify(self, token: bytes, now: float) -> tuple[Principal, float]:
-        """Return the principal and the Unix time at which its token stops to be valid."""
+    def verify(self, token: bytes, now: float) -> tuple[Principal, float, float]:
+        """Return the principal and the Unix times at which its token begins and stops to be valid."""
         claims = self._claims(token)
         expires_at = _time(claims, "exp")
         if expires_at is None:
@@ -183,7 +185,8 @@ class _JWTVerifier:
         if expires_at <= now:
             raise _refused("the token has expired")
         not_before = _time(claims, "nbf")
-        if not_before is not None and not_before - LEEWAY_S > now:
+        since = 0.0 if not_before is None else not_before - LEEWAY_S
+        if since > now:
             raise _refused("the token is not valid yet")
         issuer, subject = claims.get("iss"), claims.get("sub")
         if self._issuer is not None and issuer != self._issuer:
@@ -201,7 +204,7 @@ class _JWTVerifier:
             raise error
         # The issuer's colons are escaped: no other pair of issuer and subject gives the same id.
         escaped = (issuer or "").replace("%", "%25").replace(":", "%3A")
-        return Principal(f"jwt:{escaped}:{subject}", subject, "jwt", scopes), expires_at
+        return Principal(f"jwt:{escaped}:{subject}", subject, "jwt", scopes), since, expires_at
 
     def _claims(self, token: bytes) -> dict[str, Any]:
         """Return the claims of a token whose signature holds."""
