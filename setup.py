@@ -85,7 +85,8 @@ def extensions() -> list[Extension]:
     unchecked = {"boundscheck": DEBUG, "wraparound": False, "cdivision": True, "initializedcheck": DEBUG}
     checked = compiled([f"src/only1mcp/_fast/{name}.pyx" for name in SOURCES], unchecked, cythonize)
     # Annotations speak of Python's types; what is to be a C type stands in the .pxd.
-    checked += compiled(HOT, {"annotation_typing": False}, cythonize)
+    # Where None stands for an object it is found out, as it would be in Python.
+    checked += compiled(HOT, {"annotation_typing": False, "nonecheck": True}, cythonize)
     for extension in checked:
         extension.optional = MODE != "require"
     return checked

@@ -91,7 +91,7 @@ def good(method: str = "tools/call", name: bytes | None = b"t") -> Headers:
     ],
 )
 def test_accepts(method: str, params: dict[str, Any], headers: Headers) -> None:
-    assert classify.check_stateless(head(headers), message(method, params)) == "2026-07-28"
+    assert classify.check_stateless(classify.routing_of(head(headers)), message(method, params)) == "2026-07-28"
 
 
 V999 = META | {mcp.META_VERSION: "v999"}
@@ -131,7 +131,7 @@ REFUSED = [
 def test_refuses(what: str, method: str, params: Any, headers: Headers, code: int) -> None:
     text = {"jsonrpc": "2.0", "id": 1, "method": method} | ({} if params is None else {"params": params})
     with pytest.raises(ProtocolError) as caught:
-        classify.check_stateless(head(headers), scan(orjson.dumps(text)))
+        classify.check_stateless(classify.routing_of(head(headers)), scan(orjson.dumps(text)))
     assert (caught.value.code, caught.value.http_status) == (code, 400)
     if code == -32022:
         assert caught.value.data == {"supported": ["2026-07-28"], "requested": "v999"}
@@ -140,4 +140,4 @@ def test_refuses(what: str, method: str, params: Any, headers: Headers, code: in
 def test_a_doubled_key_in_meta_is_refused() -> None:
     text = b'{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"_meta":{"a":1,"a":2}}}'
     with pytest.raises(ProtocolError):
-        classify.check_stateless(head(good("tools/list", None)), scan(text))
+        classify.check_stateless(classify.routing_of(head(good("tools/list", None))), scan(text))

@@ -1,8 +1,11 @@
+cimport cython
+
 from only1mcp._fast.envelope cimport Envelope
 from only1mcp.frontend.http_exchange cimport HttpExchange
 from only1mcp.proxy.access cimport log_request
 from only1mcp.proxy.exchange cimport Exchange, Snapshot
 from only1mcp.proxy.forward cimport Forwarder
+from only1mcp.proxy.verdict cimport Verdict as _Verdict
 
 
 cdef class Pipeline:
@@ -20,11 +23,14 @@ cdef class Pipeline:
     cdef public Py_ssize_t _in_flight
 
     cpdef on_head(self, HttpExchange http)
+    @cython.locals(verdict=_Verdict)
     cpdef _guard(self, Exchange exchange)
     cpdef _authenticate(self, Exchange exchange)
     cpdef on_request(self, HttpExchange http)
+    @cython.locals(verdict=_Verdict)
     cpdef _take(self, Exchange exchange)
     cpdef _admit(self, Exchange exchange)
+    @cython.locals(verdict=_Verdict)
     cpdef _take_stateless(self, Exchange exchange, Envelope message)
     cpdef _take_handshake(self, Exchange exchange, Envelope message)
     cpdef _open_session(self, Exchange exchange)

@@ -37,6 +37,7 @@ from only1mcp.proxy.ratelimit import RateLimiter, address_key
 from only1mcp.proxy.readiness import health_body, ready_body
 from only1mcp.proxy.route import find_target
 from only1mcp.proxy.sizes import check_sizes
+from only1mcp.proxy.verdict import Verdict
 from only1mcp.wire import classify, jsonrpc, mcp
 from only1mcp.wire.mcp import CAPABILITY_OF, LIST_METHODS, STATELESS
 
@@ -107,6 +108,11 @@ class Pipeline:
     def _guard(self, exchange: Exchange) -> None:
         http = exchange.http
         head = http.head
+        verdict = head.verdict
+        if verdict is not None and verdict.origin is self._origin and verdict.path == exchange.snapshot.path:
+            exchange.cors = verdict.cors
+            self._authenticate(exchange)
+            return
         self._origin.check(head)
         exchange.cors = self._origin.cors_headers(head)
         path = head.target
@@ -120,6 +126,7 @@ class Pipeline:
             self._authenticate(exchange)
             if head.method == b"POST":
                 check_media_types(head)
+                head.verdict = Verdict(self._origin, exchange.snapshot.path, exchange.cors)
             else:
                 self._without_body(exchange)
 
@@ -199,9 +206,11 @@ class Pipeline:
         exchange.method = message.method
         self._admit(exchange)
         check_sizes(message)
-        exchange.era = classify.era_of_headers(exchange.http.head)
-        if exchange.era is None:
-            exchange.era = classify.era_of_message(message)
+        verdict = exchange.http.head.verdict
+        if not verdict.judged:
+            verdict.era = classify.era_of_headers(exchange.http.head)
+            verdict.judged = True
+        exchange.era = classify.era_of_message(message) if verdict.era is None else verdict.era
         if exchange.era is STATELESS:
             return self._take_stateless(exchange, message)
         return self._take_handshake(exchange, message)
@@ -224,7 +233,10 @@ class Pipeline:
         if message.kind == NOTIFICATION:
             exchange.empty(202)
             return None
-        exchange.revision = classify.check_stateless(exchange.http.head, message)
+        verdict = exchange.http.head.verdict
+        if verdict.routing is None:
+            verdict.routing = classify.routing_of(exchange.http.head)
+        exchange.revision = classify.check_stateless(verdict.routing, message)
         method = message.method or ""
         if method == "server/discover":
             exchange.reply(200, exchange.snapshot.pages.discover(exchange.id, self._metrics))

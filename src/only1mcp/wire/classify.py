@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from only1mcp._fast.envelope import Envelope
 
 _REVISIONS = {revision.encode(): revision for revision in STATELESS_REVISIONS}
-_METHODS = {method: method.encode() for method in CAPABILITY_OF}
+_METHODS = {method.encode(): method for method in CAPABILITY_OF}
 _BRACE = ord("{")
 _META = (mcp.META_VERSION.encode(), mcp.META_CAPABILITIES.encode())
 
@@ -52,18 +52,41 @@ def era_of_message(message: Envelope) -> Era:
     return HANDSHAKE
 
 
-def check_stateless(head: RequestHead, message: Envelope) -> str:
-    """Return the revision of a stateless request.
+class Routing:
+    """The headers in which a stateless request says again what its body says: version, method and name."""
 
-    Raise `ProtocolError` in the order that the revision's own checks have: -32020 for doubled headers, -32602 for
-    missing `_meta`, -32020 where header and body differ, -32022 for a revision that we do not speak.
-    """
+    __slots__ = ("method", "name", "named_by", "plain_method", "plain_name", "revision", "version")
+
+    def __init__(self, version: bytes | None, method: bytes | None, name: bytes | None) -> None:
+        self.version = version
+        self.method = method
+        self.name = name
+        # What can be held against the body octet by octet; None where it takes a closer look.
+        self.revision = None if version is None else _REVISIONS.get(version)
+        self.plain_method = None if method is None else _METHODS.get(method)
+        self.named_by = None if self.plain_method is None else NAMED_BY.get(self.plain_method)
+        # A value that begins so may be in base64; one with blanks around it is not what the body says.
+        plain = name is not None and len(name) <= MAX_VALUE_BYTES and not name.startswith(b"=?")
+        self.plain_name = name if plain else None
+
+
+def routing_of(head: RequestHead) -> Routing:
+    """Return the routing headers; raise `ProtocolError` (-32020) for one that is sent twice."""
     for name in (HEADER_METHOD, HEADER_NAME):
         if head.repeats(name):
             raise _mismatch(f"{name.decode()} must be sent once")
+    return Routing(head.get(HEADER_VERSION), head.get(HEADER_METHOD), head.get(HEADER_NAME))
+
+
+def check_stateless(routing: Routing, message: Envelope) -> str:
+    """Return the revision of a stateless request, whose headers `routing_of` has read.
+
+    Raise `ProtocolError` in the order that the revision's own checks have: -32602 for missing
+    `_meta`, -32020 where header and body differ, -32022 for a revision that we do not speak.
+    """
     data, meta = message.data, message.meta
     span, capabilities = (None, None) if meta is None else pick(data, meta, _META)
-    revision = None if span is None else _maybe_plain(head, message, span)
+    revision = None if span is None else _maybe_plain(routing, message, span)
     if revision is not None and capabilities is not None and data[capabilities[0]] == _BRACE:
         return revision
     version = None if span is None else string_at(data, span)
@@ -72,14 +95,14 @@ def check_stateless(head: RequestHead, message: Envelope) -> str:
     if capabilities is None or data[capabilities[0] : capabilities[0] + 1] != b"{":
         raise ProtocolError(f"params._meta must hold {mcp.META_CAPABILITIES!r}, an object", code=INVALID_PARAMS)
     method = message.method or ""
-    _compare(head, HEADER_VERSION, version)
-    _compare(head, HEADER_METHOD, method)
+    _compare(HEADER_VERSION, routing.version, version)
+    _compare(HEADER_METHOD, routing.method, method)
     named_by = NAMED_BY.get(method)
     if named_by is not None:
         span = message.name if named_by == "name" else message.uri
         if span is None:
             raise ProtocolError(f"params.{named_by} must be a string", code=INVALID_PARAMS)
-        _compare(head, HEADER_NAME, jsonrpc.decode_string(data, span))
+        _compare(HEADER_NAME, routing.name, jsonrpc.decode_string(data, span))
     if version not in STATELESS_REVISIONS:
         raise ProtocolError(
             "unsupported protocol version",
@@ -89,27 +112,23 @@ def check_stateless(head: RequestHead, message: Envelope) -> str:
     return version
 
 
-def _maybe_plain(head: RequestHead, message: Envelope, version: Span) -> str | None:
+def _maybe_plain(routing: Routing, message: Envelope, version: Span) -> str | None:
     """Return the revision when headers and body agree octet for octet, None when that has to be looked at closely."""
-    data, method = message.data, message.method or ""
-    value = head.get(HEADER_VERSION) or b""
-    revision = _REVISIONS.get(value)
-    if revision is None or not says(data, version, value) or head.get(HEADER_METHOD) != _METHODS.get(method):
+    data, revision, method = message.data, routing.revision, routing.plain_method
+    if revision is None or method is None or message.method != method:
         return None
-    named_by = NAMED_BY.get(method)
+    assert routing.version is not None
+    if not says(data, version, routing.version):
+        return None
+    named_by = routing.named_by
     if named_by is not None:
-        name = head.get(HEADER_NAME)
         span = message.name if named_by == "name" else message.uri
-        # A value that begins so may be in base64; one with blanks around it is not what the body says.
-        if name is None or span is None or name.startswith(b"=?") or not says(data, span, name):
-            return None
-        if len(name) > MAX_VALUE_BYTES:
+        if routing.plain_name is None or span is None or not says(data, span, routing.plain_name):
             return None
     return revision
 
 
-def _compare(head: RequestHead, name: bytes, expected: str) -> None:
-    value = head.get(name)
+def _compare(name: bytes, value: bytes | None, expected: str) -> None:
     if value is None:
         raise _mismatch(f"the header {name.decode()} is missing")
     text = decode_header(value) if name == HEADER_NAME else value.decode("latin-1")

@@ -135,8 +135,9 @@ def _progress_token(data: bytes, meta: Span | None) -> bytes | None:
     """Return the client's token; what is neither string nor number is none and stays where it is."""
     if meta is None:
         return None
-    text = data[meta[0] : meta[1]]
-    if b"progressToken" not in text and b"\\u" not in text:  # a key may be spelled with escapes
+    start, end = meta
+    # A key may be spelled with escapes. Not `in`, which makes an exception of any bytes before it looks for them.
+    if data.find(b"progressToken", start, end) < 0 and data.find(b"\\u", start, end) < 0:
         return None
     (span,) = pick(data, meta, _PROGRESS_TOKEN)
     return None if span is None or data[span[0]] not in _TOKEN_STARTS else data[slice(*span)]
