@@ -109,3 +109,14 @@ def test_what_is_no_value_is_no_string(text: bytes) -> None:
     assert outcome(spans.string_at, b'"' + text + b'"', (0, len(text) + 2)) == outcome(
         spans_reference.string_at, b'"' + text + b'"', (0, len(text) + 2)
     )
+
+
+@given(st.binary(max_size=20), st.text("ab\\u", max_size=12), st.sampled_from([b"a", b"ab", b"aab", b""]), st.data())
+def test_words_are_mentioned_alike(before: bytes, text: str, word: bytes, draw: st.DataObject) -> None:
+    data = before + text.encode()
+    start = draw.draw(st.integers(-1, len(data) + 1))
+    span = (start, draw.draw(st.integers(-1, len(data) + 1)))
+    found = outcome(spans.mentions, data, span, word)
+    assert found == outcome(spans_reference.mentions, data, span, word)
+    if isinstance(found, bool):
+        assert found == (word in data[slice(*span)] or b"\\" in data[slice(*span)])

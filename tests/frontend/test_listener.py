@@ -20,7 +20,7 @@ from only1mcp.errors import Only1MCPError
 from only1mcp.frontend import listener as listener_module
 from only1mcp.frontend.connection import Connection
 from only1mcp.frontend.http_exchange import HttpExchange
-from only1mcp.frontend.listener import Limits, Listener, Timeouts
+from only1mcp.frontend.listener import Limits, Listener
 from only1mcp.frontend.owner import Admission
 
 TWO = Limits(LIMITS.max_header_bytes, LIMITS.max_body_bytes, max_connections=2)
@@ -328,16 +328,6 @@ async def test_running_out_of_descriptors_neither_kills_nor_spins() -> None:
         if process.returncode is None:
             process.kill()
             await process.wait()
-
-
-async def test_the_date_is_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    listener = Listener(App(), "127.0.0.1", 0, limits=LIMITS, timeouts=Timeouts(1, 1, 1))
-    clock = [0.5]
-    monkeypatch.setattr(listener_module.time, "time", lambda: clock[0])
-    assert listener.date_field() == (b"date", b"Thu, 01 Jan 1970 00:00:00 GMT")
-    assert listener.date_field() is listener.date_field()
-    clock[0] = 1.0
-    assert listener.date_field() == (b"date", b"Thu, 01 Jan 1970 00:00:01 GMT")
 
 
 async def test_an_exchange_that_ignores_its_cancellation_holds_up_nobody(

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from only1mcp._fast.relay_reference import relay_events
     from only1mcp._fast.ring_reference import Ring
     from only1mcp._fast.sockets_reference import readable
-    from only1mcp._fast.spans_reference import pick, says, splice, string_at
+    from only1mcp._fast.spans_reference import mentions, pick, says, splice, string_at
 
     COMPILED: bool
 else:
@@ -42,7 +42,7 @@ else:
         from only1mcp._fast.ring import Ring
         from only1mcp._fast.sending import write_request, write_response
         from only1mcp._fast.sockets import readable
-        from only1mcp._fast.spans import pick, says, splice, string_at
+        from only1mcp._fast.spans import mentions, pick, says, splice, string_at
 
         COMPILED = True
     except ImportError:
@@ -64,7 +64,7 @@ else:
         from only1mcp._fast.relay_reference import relay_events
         from only1mcp._fast.ring_reference import Ring
         from only1mcp._fast.sockets_reference import readable
-        from only1mcp._fast.spans_reference import pick, says, splice, string_at
+        from only1mcp._fast.spans_reference import mentions, pick, says, splice, string_at
 
         COMPILED = False
         warnings.warn(
@@ -96,6 +96,7 @@ __all__ = [
     "event_line",
     "index_fields",
     "members",
+    "mentions",
     "pick",
     "read_chunks",
     "read_request",

@@ -153,6 +153,28 @@ def string_at(bytes data not None, tuple span not None):
     return PyUnicode_DecodeUTF8(<const char*>p + start + 1, end - start - 2, NULL)
 
 
+def mentions(bytes data not None, tuple span not None, bytes word not None):
+    """See `spans_reference.mentions`."""
+    cdef Py_ssize_t start = span[0]
+    cdef Py_ssize_t end = span[1]
+    cdef Py_ssize_t length = PyBytes_GET_SIZE(word)
+    cdef const char* p = PyBytes_AS_STRING(data)
+    cdef const char* w = PyBytes_AS_STRING(word)
+    cdef const char* at
+    if not 0 <= start <= end <= PyBytes_GET_SIZE(data):
+        raise IndexError(f"span {start}:{end} of {PyBytes_GET_SIZE(data)} bytes")
+    if length == 0 or memchr(p + start, c"\\", <size_t>(end - start)) != NULL:
+        return True
+    while end - start >= length:
+        at = <const char*>memchr(p + start, w[0], <size_t>(end - start - length + 1))
+        if at == NULL:
+            return False
+        if memcmp(at, w, <size_t>length) == 0:
+            return True
+        start = at - p + 1
+    return False
+
+
 cdef inline char* put(char* to, const char* text, Py_ssize_t length) noexcept:
     memcpy(to, text, <size_t>length)
     return to + length

@@ -42,3 +42,12 @@ def says(data: bytes, span: Span, text: bytes) -> bool:
 def string_at(data: bytes, span: Span) -> object:
     """Return the Python value of the JSON text at `span`, which is mostly a string."""
     return orjson.loads(data[span[0] : span[1]])
+
+
+def mentions(data: bytes, span: Span, word: bytes) -> bool:
+    """Return False only if no string in the JSON at `span` contains `word`, however it is spelled."""
+    start, end = span
+    if not 0 <= start <= end <= len(data):
+        raise IndexError(f"span {start}:{end} of {len(data)} bytes")
+    text = data[start:end]
+    return b"\\" in text or word in text

@@ -1,5 +1,6 @@
 from only1mcp.frontend.flow cimport ReaderWatch, WriteGate
 from only1mcp.frontend.http_exchange cimport HttpExchange
+from only1mcp.frontend.letterhead cimport Letterhead
 from only1mcp.frontend.runner cimport ExchangeRunner
 from only1mcp.frontend.timer cimport Deadline
 from only1mcp.wire.http1_server cimport ServerConnection
@@ -8,7 +9,10 @@ from only1mcp.wire.http1_events cimport RequestHead
 
 cdef class Connection:
     cdef public object _owner
-    cdef public object _timeouts
+    cdef public Letterhead _letterhead
+    cdef public double _header_s
+    cdef public double _request_s
+    cdef public double _idle_s
     cdef public object _loop
     cdef public str peer
     cdef public bint tls

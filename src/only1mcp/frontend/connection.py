@@ -35,7 +35,10 @@ class Connection:
 
     def __init__(self, owner: Owner, loop: asyncio.AbstractEventLoop) -> None:
         self._owner = owner
-        self._timeouts = owner.timeouts
+        self._letterhead = owner.letterhead
+        self._header_s = float(owner.timeouts.header_s)
+        self._request_s = float(owner.timeouts.request_s)
+        self._idle_s = float(owner.timeouts.idle_s)
         self._loop = loop
 
         # The connection.
@@ -64,8 +67,6 @@ class Connection:
 
     def __repr__(self) -> str:
         return f"<Connection peer={self.peer} phase={self._phase.value} exchange={self._runner.exchange!r}>"
-
-    # What the listener calls.
 
     def drain(self) -> None:
         """Close now when idle, else after the response at hand."""
@@ -97,7 +98,7 @@ class Connection:
         self.peer = address[0] if isinstance(address, tuple) else ""
         self.tls = transport.get_extra_info("sslcontext") is not None
         self._transport.set_write_buffer_limits(WRITE_BUFFER_BYTES, WRITE_BUFFER_BYTES // 4)
-        self._deadline.set(self._loop.time() + self._timeouts.header_s)
+        self._deadline.set(self._loop.time() + self._header_s)
         admission = self._owner.admit(self)
         if admission is Admission.REFUSE:
             self._refuse(Overloaded("too many connections"))
@@ -149,15 +150,16 @@ class Connection:
         else:
             self._runner.client_gone()
 
-    # What the exchange calls.
-
     def send_response(self, status: int, headers: Headers, body: bytes) -> None:
         self._wire.close_unless_short(DISCARD_BYTES)
-        self._write(self._wire.send_response(status, [*headers, self._owner.date_field()], body))
+        if self._wire.may_prepare(status):
+            self._write(self._wire.send_prepared(self._letterhead.head(status, headers), body))
+        else:
+            self._write(self._wire.send_response(status, [*headers, self._letterhead.date_field()], body))
 
     def send_head(self, status: int, headers: Headers, length: int | None = None) -> None:
         self._wire.close_unless_short(DISCARD_BYTES)
-        self._write(self._wire.send_head(status, [*headers, self._owner.date_field()], length))
+        self._write(self._wire.send_head(status, [*headers, self._letterhead.date_field()], length))
 
     def send_data(self, data: bytes) -> None:
         self._write(self._wire.send_data(data))
@@ -184,8 +186,6 @@ class Connection:
 
     def settle(self) -> None:
         self._runner.settle()
-
-    # What the runner calls.
 
     @property
     def gone(self) -> bool:
@@ -256,7 +256,7 @@ class Connection:
         """Handle a request that came whole."""
         self._phase = BUSY
         self._head_since = None
-        exchange = HttpExchange(self, head, peer=self.peer, tls=self.tls, started=self._loop.time())
+        exchange = HttpExchange(self, head, self.peer, self.tls, self._loop.time())
         exchange.body = body
         self._runner.on_whole(exchange)
         self._schedule()
@@ -264,7 +264,7 @@ class Connection:
     def _on_head(self, head: RequestHead) -> None:
         self._phase = BODY
         self._head_since = None
-        exchange = HttpExchange(self, head, peer=self.peer, tls=self.tls, started=self._loop.time())
+        exchange = HttpExchange(self, head, self.peer, self.tls, self._loop.time())
         self._runner.on_head(exchange)
         if self._wire.continue_expected and not exchange.started_response:
             self._write(self._wire.send_continue())
@@ -300,7 +300,7 @@ class Connection:
             return
         if self._phase is HEAD:
             self._owner.refused(self.peer, error)
-            headers = [*error_headers(error), self._owner.date_field()]
+            headers = [*error_headers(error), self._letterhead.date_field()]
             self._write(self._wire.send_response(error.http_status, headers, error_message(error)))
         self._linger()
 
@@ -338,19 +338,21 @@ class Connection:
             return
         now = self._loop.time()
         waiting = self._phase is BUSY or (self._phase is HEAD and self._gate.paused)
-        self._pause_reading((waiting or self._behind) and self._wire.pending_bytes > PIPELINE_BYTES)
+        pause = (waiting or self._behind) and self._wire.pending_bytes > PIPELINE_BYTES
+        if pause != self._reading_paused:
+            self._pause_reading(pause)
         if waiting:
-            if self._reader.stalled_s(now, transport.get_write_buffer_size()) >= self._timeouts.request_s:
+            if self._reader.stalled_s(now, transport.get_write_buffer_size()) >= self._request_s:
                 self.abort()
                 return
             self._deadline.set(now + self._watch_interval_s())
         elif self._phase is BODY:
-            self._deadline.set(now + self._timeouts.request_s)
+            self._deadline.set(now + self._request_s)
         elif self._wire.pending_bytes:
             self._head_since = now if self._head_since is None else self._head_since
-            self._deadline.set(self._head_since + self._timeouts.header_s)
+            self._deadline.set(self._head_since + self._header_s)
         elif self._served_before:
-            self._deadline.set(now + self._timeouts.idle_s)
+            self._deadline.set(now + self._idle_s)
 
     def _pause_reading(self, pause: bool) -> None:
         transport = self._transport
@@ -362,7 +364,7 @@ class Connection:
     def _watch_interval_s(self) -> float:
         if self._may_be_gone():
             return PROBE_S if self._probes < QUICK_PROBES else SLOW_PROBE_S
-        return self._timeouts.request_s / 4
+        return self._request_s / 4
 
     def _may_be_gone(self) -> bool:
         """Whether the client has closed its side and an interim response may ask whether it still listens."""
@@ -378,7 +380,7 @@ class Connection:
         now = self._loop.time()
         unsent = transport.get_write_buffer_size()
         if self._phase is LINGER:
-            if unsent and self._reader.stalled_s(now, unsent) < self._timeouts.request_s:
+            if unsent and self._reader.stalled_s(now, unsent) < self._request_s:
                 self._deadline.set(now + LINGER_S)
             else:
                 self.abort()
@@ -390,7 +392,7 @@ class Connection:
                 self._write(self._wire.send_continue())
             self._schedule()
         elif self._wire.pending_bytes:
-            limit = self._timeouts.header_s
+            limit = self._header_s
             self._refuse(ProtocolError(f"expected the whole head within {limit:g} s", http_status=408))
         elif unsent:
             self.abort()

@@ -74,7 +74,7 @@ class HttpExchange:
         "tls",
     )
 
-    def __init__(self, channel: Channel, head: RequestHead, *, peer: str, tls: bool, started: float) -> None:
+    def __init__(self, channel: Channel, head: RequestHead, peer: str, tls: bool, started: float) -> None:
         self._channel = channel
         self.peer = peer
         self.tls = tls

@@ -8,13 +8,13 @@ import logging
 import os
 import socket
 import ssl as ssl_module
-import time
 from collections.abc import Callable
 from typing import Final
 
 from only1mcp.errors import Only1MCPError
 from only1mcp.frontend.connection import Connection
 from only1mcp.frontend.http_exchange import Application
+from only1mcp.frontend.letterhead import Letterhead
 from only1mcp.frontend.limits import Limits, Timeouts
 from only1mcp.frontend.owner import Admission
 
@@ -27,9 +27,6 @@ TLS_HANDSHAKE_S: Final = 5.0
 MAX_REFUSED: Final = 64
 # How long a cancelled exchange has to finish, and its last answer to leave, after the drain is over.
 STOP_S: Final = 1.0
-
-_DAYS: Final = (b"Mon", b"Tue", b"Wed", b"Thu", b"Fri", b"Sat", b"Sun")
-_MONTHS: Final = (b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec")
 
 _log = logging.getLogger("only1mcp.frontend")
 _REASONS = {
@@ -75,8 +72,7 @@ class Listener:
         self._empty: asyncio.Event = asyncio.Event()
         self._empty.set()
 
-        self._date_at = -1
-        self._date = (b"date", b"")
+        self.letterhead = Letterhead()
 
     def __repr__(self) -> str:
         return f"<Listener {self.host}:{self._port} connections={self.connections}>"
@@ -166,14 +162,6 @@ class Listener:
         if self._on_refused is not None:
             self._on_refused(peer, error)
 
-    def date_field(self) -> tuple[bytes, bytes]:
-        """Return the Date field (RFC 9110 section 6.6.1), made anew once a second."""
-        now = int(time.time())
-        if now != self._date_at:
-            self._date_at = now
-            self._date = (b"date", _date_of(now))
-        return self._date
-
     def _all(self) -> list[Connection]:
         return [*self._serving, *self._refused]
 
@@ -184,17 +172,3 @@ class Listener:
         except TimeoutError:
             return False
         return True
-
-
-def _date_of(unix_s: int) -> bytes:
-    """Return an IMF-fixdate (RFC 9110 section 5.6.7), in English whatever the locale."""
-    at = time.gmtime(unix_s)
-    return b"%b, %02d %b %04d %02d:%02d:%02d GMT" % (
-        _DAYS[at.tm_wday],
-        at.tm_mday,
-        _MONTHS[at.tm_mon - 1],
-        at.tm_year,
-        at.tm_hour,
-        at.tm_min,
-        at.tm_sec,
-    )

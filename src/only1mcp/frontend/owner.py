@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from only1mcp.errors import Only1MCPError
 from only1mcp.frontend.http_exchange import Application
+from only1mcp.frontend.letterhead import Letterhead
 from only1mcp.frontend.limits import Limits, Timeouts
 
 if TYPE_CHECKING:
@@ -41,4 +42,5 @@ class Owner(Protocol):
     def refused(self, peer: str, error: Only1MCPError) -> None:
         """A client is answered with `error` although there is no exchange."""
 
-    def date_field(self) -> tuple[bytes, bytes]: ...
+    @property
+    def letterhead(self) -> Letterhead: ...

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from only1mcp._fast import ERROR, members, pick
+from only1mcp._fast import ERROR, members, mentions, pick
 from only1mcp.errors import INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND, BackendAnswerError, ProtocolError
 from only1mcp.wire import jsonrpc, mcp
 from only1mcp.wire.jsonrpc import Edit, Span
@@ -135,9 +135,7 @@ def _progress_token(data: bytes, meta: Span | None) -> bytes | None:
     """Return the client's token; what is neither string nor number is none and stays where it is."""
     if meta is None:
         return None
-    start, end = meta
-    # A key may be spelled with escapes. Not `in`, which makes an exception of any bytes before it looks for them.
-    if data.find(b"progressToken", start, end) < 0 and data.find(b"\\u", start, end) < 0:
+    if not mentions(data, meta, b"progressToken"):
         return None
     (span,) = pick(data, meta, _PROGRESS_TOKEN)
     return None if span is None or data[span[0]] not in _TOKEN_STARTS else data[slice(*span)]

@@ -28,6 +28,8 @@ cdef class ServerConnection:
     cpdef _take_whole(self, RequestHead head)
     cpdef next_event(self)
     cpdef close_unless_short(self, Py_ssize_t limit_bytes)
+    cpdef bint may_prepare(self, int status)
+    cpdef bytes send_prepared(self, bytes prepared, bytes body)
     cpdef bytes send_response(self, status, headers, bytes body)
     cpdef bint start_next_cycle(self)
     cpdef _next_head(self)

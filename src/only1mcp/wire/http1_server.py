@@ -75,7 +75,7 @@ class ServerConnection:
     @property
     def must_close(self) -> bool:
         """Whether the connection ends with the response at hand."""
-        return self.close_after or self._state in (_ERROR, _CLOSED)
+        return self.close_after or self._state is _ERROR or self._state is _CLOSED
 
     def receive_data(self, data: bytes) -> None:
         self._buffer += data
@@ -165,6 +165,17 @@ class ServerConnection:
         message = self._write(status, headers, length, False, b"" if without_body or self._method == b"HEAD" else body)
         self._response = _DONE
         return message
+
+    def may_prepare(self, status: int) -> bool:
+        """Return whether `send_prepared` can be used: nothing has to be left out or added."""
+        return not (self.must_close or status == 204 or status == 304 or self._method == b"HEAD")
+
+    def send_prepared(self, prepared: bytes, body: bytes) -> bytes:
+        """Return a whole response; `prepared` is its head but for Content-Length and the empty line."""
+        if self._response is not _HEAD:
+            raise RuntimeError(f"expected one response to a request, got another in state {self._response.value}")
+        self._response = _DONE
+        return b"%bcontent-length: %d\r\n\r\n%b" % (prepared, len(body), body)
 
     def send_head(self, status: int, headers: Headers, length: int | None = None) -> bytes:
         """Return the head of a streamed response; `send_data`, of `length` octets if given, and `send_end` follow."""

@@ -1,0 +1,7 @@
+cdef class Letterhead:
+    cdef public long long _date_at
+    cdef public tuple _date
+    cdef public dict _kept
+
+    cpdef tuple date_field(self)
+    cpdef bytes head(self, int status, list headers)
