@@ -1,9 +1,9 @@
 """What one `tools/call` costs in our own code: the sockets are taken away, client and backend are two objects.
 
-`python -m benches.call [--era handshake] [--full] [--calls N]` prints the CPU time of a call, the least and the median
-over many batches: it moves far less with the weather on a machine than a benchmark over sockets does. `--full` switches
-on what the row of that name does: a JWT, the rate limit, a renamed tool, the access log. It is also what to put under a
-profiler (`valgrind --tool=callgrind`, py-spy).
+`python -m benches.call [--era handshake] [--full] [--stdio] [--calls N]` prints the CPU time of a call, the least and
+the median over many batches: it moves far less with the weather on a machine than a benchmark over sockets does.
+`--full` switches on what the row of that name does: a JWT, the rate limit, a renamed tool, the access log. `--stdio`
+calls a child process. It is also what to put under a profiler (`valgrind --tool=callgrind`, py-spy).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import statistics
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ import orjson
 import uvloop
 from benches.loopback.backend import tool_names
 from benches.loopback.scenarios import RENAMED, TOKEN_LIFE_S, UNREFUSING
+from benches.loopback.stage import http_server, stdio_server
 from tests.e2e.processes import Process
 from tests.e2e.wire_client import HANDSHAKE, META, STATELESS
 
@@ -73,6 +75,46 @@ class Transport:
     abort = close
 
 
+class Server:
+    """The backend behind a connection on which nothing happens."""
+
+    def __init__(self, endpoint: Any, sock: socket.socket) -> None:
+        self._protocol = HttpConnection()
+        self._transport = Transport(sock, self._protocol)
+        idle = endpoint.transport._pool._idle
+        for connection in idle:
+            connection.abort()
+        idle[:] = [self._protocol]
+
+    def answer(self) -> None:
+        sent = self._transport.written
+        body = _answer(sent, sent.index(b"\r\n\r\n"))
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
+        self._protocol.data_received(head + body)
+
+
+class Child:
+    """The backend behind pipes that are none: what would be written to them is kept."""
+
+    def __init__(self, endpoint: Any) -> None:
+        self._lane = endpoint.transport._lane
+        self._lane.child = self
+        self._written = b""
+
+    def write(self, parts: list[bytes]) -> int:
+        self._written = b"".join(parts)
+        return len(self._written)
+
+    def answer(self) -> None:
+        self._lane.flush()  # as the event loop does at the end of its turn
+        self._lane.received(_answer(self._written, 0) + b"\n")
+
+
+def _answer(sent: bytes, body: int) -> bytes:
+    start = sent.index(b'"id":', body) + 5
+    return b'{"jsonrpc":"2.0","id":' + sent[start : sent.index(b",", start)] + b"," + RESULT + b"}"
+
+
 class Pair:
     """A worker between a client and a backend that are both in this process."""
 
@@ -83,13 +125,13 @@ class Pair:
         self._ends = socket.socketpair()
         self._client = Connection(worker.listener, asyncio.get_running_loop())  # type: ignore[arg-type]
         self._to_client = Transport(self._ends[0], self._client)
-        self._backend = HttpConnection()
-        self._to_backend = Transport(self._ends[1], self._backend)
         (endpoint,) = worker.registry.endpoints.values()
-        idle = endpoint.transport._pool._idle
-        for connection in idle:
-            connection.abort()
-        idle[:] = [self._backend]
+        self._backend: Server | Child
+        if endpoint.config.transport == "stdio":
+            self._backend = Child(endpoint)
+            self._ends[1].close()
+        else:
+            self._backend = Server(endpoint, self._ends[1])
         (self._tool,) = [item.key for item in worker.pipeline.snapshot.catalog.lists["tools/list"].items]
         self._session = b""
         if era == "handshake":
@@ -104,11 +146,7 @@ class Pair:
         """Send one call to the proxy, answer the one it makes, and check what comes back."""
         self._to_client.written = b""
         self._client.data_received(self._call)
-        sent = self._to_backend.written
-        start = sent.index(b'"id":', sent.index(b"\r\n\r\n")) + 5
-        body = b'{"jsonrpc":"2.0","id":' + sent[start : sent.index(b",", start)] + b"," + RESULT + b"}"
-        head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
-        self._backend.data_received(head + body)
+        self._backend.answer()
         assert self._to_client.written.endswith(b'"id":7,' + RESULT + b"}"), self._to_client.written
 
     def _request(self, method: str, params: dict[str, Any]) -> bytes:
@@ -132,43 +170,48 @@ class Pair:
         return b"\r\n".join([*fields, b"content-length: %d" % len(body), b"", body])
 
 
-async def measure(era: str, calls: int, full: bool = False) -> list[float]:
+async def measure(era: str, calls: int, full: bool = False, *, stdio: bool = False) -> list[float]:
     """Return the CPU time of a call in microseconds, for each batch."""
-    with tempfile.TemporaryDirectory(prefix="only1mcp-bench-") as name:
+    with tempfile.TemporaryDirectory(prefix="only1mcp-bench-") as name, ExitStack() as stack:
         directory = Path(name)
-        command = [sys.executable, "-m", "benches.loopback.backend", "--era", era]
-        with Process(command, directory / "backend.log") as backend:
-            url = backend.wait_for_line(r"^listening (\S+)$").group(1)
-            sections, token = _full(directory) if full else _plain()
-            (server,) = sections["servers"]
-            server["url"] = url
-            # JSON is YAML.
-            (directory / "only1mcp.yaml").write_bytes(orjson.dumps(sections))
-            config = load(directory / "only1mcp.yaml", {}, {}).config
-            logs.configure(config.logging)
-            worker = Worker(config)
-            await worker.start()
-            try:
-                return _batches(Pair(worker, era, token), calls)
-            finally:
-                await worker.stop(0)
-                logs.shutdown()
+        if stdio:
+            server = stdio_server(era)
+        else:
+            command = [sys.executable, "-m", "benches.loopback.backend", "--era", era]
+            backend = stack.enter_context(Process(command, directory / "backend.log"))
+            server = http_server(backend.wait_for_line(r"^listening (\S+)$").group(1))
+        sections, token = _plain(), None
+        if full:
+            token = _guard(sections, directory)
+            server["tools"] = {"rename": {tool_names(0, 1)[0]: RENAMED}}
+        sections["servers"] = [server]
+        # JSON is YAML.
+        (directory / "only1mcp.yaml").write_bytes(orjson.dumps(sections))
+        config = load(directory / "only1mcp.yaml", {}, {}).config
+        logs.configure(config.logging)
+        worker = Worker(config)
+        await worker.start()
+        try:
+            for endpoint in worker.registry.endpoints.values():
+                await endpoint.settled()
+            return _batches(Pair(worker, era, token), calls)
+        finally:
+            await worker.stop(0)
+            logs.shutdown()
 
 
-def _plain() -> tuple[dict[str, Any], None]:
+def _plain() -> dict[str, Any]:
     return {
         "version": "1.0",
         "proxy": {"port": 0},
         "auth": {"allow_anonymous": True},
         "metrics": {"enabled": False},
         "logging": {"level": "warning"},
-        "servers": [{"id": "bench", "transport": "http"}],
-    }, None
+    }
 
 
-def _full(directory: Path) -> tuple[dict[str, Any], str]:
-    """Return a configuration with all that operators switch on, and a token that it takes."""
-    sections, _ = _plain()
+def _guard(sections: dict[str, Any], directory: Path) -> str:
+    """Switch on all that operators switch on, and return a token that is taken."""
     secret = secrets.token_hex(32)
     file = directory / "secret"
     file.touch(0o600)
@@ -179,8 +222,7 @@ def _full(directory: Path) -> tuple[dict[str, Any], str]:
         {"type": "stdout"},
         {"type": "access", "path": str(directory / "access.log")},
     ]
-    sections["servers"][0]["tools"] = {"rename": {tool_names(0, 1)[0]: RENAMED}}
-    return sections, jwt.encode(claims, secret, algorithm="HS256")
+    return jwt.encode(claims, secret, algorithm="HS256")
 
 
 def _batches(pair: Pair, calls: int) -> list[float]:
@@ -203,9 +245,10 @@ def main() -> None:
     parser.add_argument("--era", choices=("stateless", "handshake"), default="stateless")
     parser.add_argument("--full", action="store_true", help="with JWT, rate limit, renaming and access log")
     parser.add_argument("--calls", type=int, default=30_000)
+    parser.add_argument("--stdio", action="store_true", help="to a child process instead of an HTTP server")
     options = parser.parse_args()
-    taken = uvloop.run(measure(options.era, options.calls, options.full))
-    kind = f"{options.era}, full" if options.full else options.era
+    taken = uvloop.run(measure(options.era, options.calls, options.full, stdio=options.stdio))
+    kind = ", ".join([options.era, *(name for name in ("full", "stdio") if getattr(options, name))])
     print(f"{kind}: least {min(taken):.1f} µs, median {statistics.median(taken):.1f} µs of CPU a call")
 
 

@@ -6,16 +6,18 @@ import pytest
 from benches import call
 
 
+@pytest.mark.parametrize("stdio", [False, True])
 @pytest.mark.parametrize("era", ["stateless", "handshake"])
-async def test_every_batch_is_measured(era: str) -> None:
-    taken = await call.measure(era, call.BATCHES)
+async def test_every_batch_is_measured(era: str, stdio: bool) -> None:
+    taken = await call.measure(era, call.BATCHES, stdio=stdio)
     assert len(taken) == call.BATCHES
     assert min(taken) > 0
 
 
-async def test_a_wrong_answer_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("stdio", [False, True])
+async def test_a_wrong_answer_is_noticed(stdio: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(call, "_batches", lambda pair, _calls: _spoiled(pair, monkeypatch))
-    await call.measure("stateless", 1)
+    await call.measure("stateless", 1, stdio=stdio)
 
 
 def _spoiled(pair: call.Pair, monkeypatch: pytest.MonkeyPatch) -> list[float]:

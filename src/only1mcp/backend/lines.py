@@ -45,8 +45,9 @@ class LineSplitter:
 
     def receive_data(self, data: bytes) -> list[bytes | Overlong]:
         """Return the lines that `data` completes, without their CR LF or LF."""
-        *complete, rest = data.split(b"\n")
         lines: list[bytes | Overlong] = []
+        complete = data.split(b"\n")
+        rest = complete.pop()
         if self._size or len(data) > self.limit:
             for part in complete:
                 self._keep(part)

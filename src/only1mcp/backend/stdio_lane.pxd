@@ -3,6 +3,7 @@ cimport cython
 from only1mcp._fast.envelope cimport Envelope
 from only1mcp.backend.base cimport BackendCall
 from only1mcp.backend.deadline cimport DeadlineWatch
+from only1mcp.backend.lines cimport LineSplitter
 from only1mcp.backend.outbox cimport Line, Outbox, on_one_line
 
 
@@ -26,7 +27,7 @@ cdef class StdioLane:
     cdef public bint _due
     cdef public bint _full
     cdef public bint _broken
-    cdef public object lines
+    cdef public LineSplitter lines
     cdef public Py_ssize_t _garbage
     cdef public dict calls
     cdef public DeadlineWatch _watch
