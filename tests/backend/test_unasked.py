@@ -11,7 +11,8 @@ from tests.backend.fakes import FakeServer, FakeTransport
 from tests.virtual import virtual
 
 from only1mcp._fast import scan
-from only1mcp.backend.unasked import MAX_REPLIES, Ear
+from only1mcp.backend.replies import MAX_REPLIES, Replies
+from only1mcp.backend.unasked import Ear
 
 
 class Overheard:
@@ -21,7 +22,8 @@ class Overheard:
         self.server = FakeServer()
         self.transport: FakeTransport = self.server()
         self.changes: list[tuple[str, str | None]] = []
-        self.ear = Ear(self.transport, name="b", on_change=self._changed)
+        self.replies = Replies(self.transport, name="b")
+        self.ear = Ear(self.replies, on_change=self._changed)
 
     def _changed(self, kind: str, uri: str | None) -> None:
         self.changes.append((kind, uri))
@@ -42,7 +44,7 @@ async def test_requests_are_answered() -> None:
     answers = {message["id"]: message for message in heard.server.sent}
     assert answers["p"] == {"jsonrpc": "2.0", "id": "p", "result": {}}
     assert {id: answers[id]["error"]["code"] for id in (7, 8, 9)} == {7: -32601, 8: -32601, 9: -32601}
-    await heard.ear.aclose()
+    await heard.replies.aclose()
 
 
 @virtual
@@ -86,7 +88,7 @@ async def test_a_flood_of_requests_does_not_pile_up() -> None:
 async def test_closed_it_replies_no_more_and_still_hears() -> None:
     heard = Overheard()
     heard.hear("ping", 1)
-    await heard.ear.aclose()
+    await heard.replies.aclose()
     assert heard.hear("ping", 2)
     assert heard.hear("notifications/tools/list_changed")
     await asyncio.sleep(0.1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -80,6 +81,16 @@ class Proxy:
         groups = make_groups(endpoints, LoadBalancer(algorithm="round_robin"))
         self.snapshot = Snapshot(config, groups, Catalog(groups, config.proxy.naming, config.proxy.cache))
         self.forwarder = Forwarder(cache, self.metrics)
+
+    @property
+    def tasks(self) -> set[asyncio.Task[None]]:
+        """What is done in tasks of its own."""
+        return self.forwarder._tasks
+
+    async def over(self) -> None:
+        """Wait until nothing is done in a task."""
+        while self.tasks:
+            await asyncio.wait(self.tasks)
 
     def ask(
         self,

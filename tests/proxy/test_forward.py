@@ -33,7 +33,7 @@ async def test_answers_without_a_task(era: Era) -> None:
         assert (len(asyncio.all_tasks()), proxy.endpoints[0].in_flight) == (tasks, 1)
         assert (exchange.backend, channel.answers) == ("b0", 0)
         server.begun[0].answer()
-        assert (channel.status, channel.task) == (200, None)
+        assert (channel.status, proxy.tasks) == (200, set())
         assert channel.body == b'{"jsonrpc":"2.0","id":7,"result":' + RESULT + b"}"
         assert exchange.http.on_cancel is None
 
@@ -47,7 +47,7 @@ async def test_an_error_is_the_answer() -> None:
             server.begun[-1].done(error)
             assert body_of(channel)["error"]["code"] == error.code
             assert exchange.error is error
-            assert channel.task is None
+            assert not proxy.tasks
 
 
 @virtual
@@ -73,7 +73,7 @@ async def test_an_error_after_progress_travels_in_the_stream_whatever_it_is() ->
         server.begun[0].say("notifications/message", level="info", data="x")
         server.begun[0].done(BackendUnavailable("gone"))
         assert events_of(channel)[1]["error"]["code"] == BackendUnavailable.code
-        assert channel.task is None
+        assert not proxy.tasks
         await asyncio.sleep(0.1)  # the endpoint connects anew
         await proxy.endpoints[0].ready(5)
 
@@ -200,8 +200,7 @@ async def test_in_a_task_where_no_connection_is_free() -> None:
     server.open = False
     async with forwarding(server) as proxy:
         exchange, channel = proxy.ask()
-        assert channel.task is not None
-        await channel.task
+        await proxy.over()
         assert body_of(channel)["result"] == {}
         assert (exchange.backend, server.begun) == ("b0", [])
 
@@ -213,17 +212,19 @@ async def test_a_task_that_is_called_off(by_client: bool) -> None:
     server.open = False
     server.handlers["tools/call"] = hang
     async with forwarding(server) as proxy:
-        _, channel = proxy.ask()
-        assert channel.task is not None
+        exchange, channel = proxy.ask()
         await asyncio.sleep(0.1)
+        (task,) = proxy.tasks
         if by_client:
             proxy.cancel()
-            await channel.task
+            await proxy.over()
             assert body_of(channel)["error"]["code"] == -32800
         else:
-            channel.task.cancel()
-            await asyncio.wait([channel.task])
-            assert (channel.task.cancelled(), channel.answers) == (True, 0)
+            assert exchange.http.on_cancel is not None
+            exchange.http.on_cancel()
+            await asyncio.wait([task])
+            assert (task.cancelled(), channel.answers) == (True, 0)
+        assert not proxy.forwarder._cancellable
 
 
 # Once more.
@@ -237,9 +238,9 @@ async def test_a_call_that_reached_nobody_goes_to_another_endpoint_of_the_group(
         (failed,) = [server for server in servers if server.begun]
         (other,) = [server for server in servers if not server.begun]
         failed.begun[0].done(BackendUnavailable("not now"))
-        assert channel.task is not None
-        assert exchange.http.on_cancel is None
-        await channel.task
+        assert exchange.http.on_cancel is not None
+        await proxy.over()
+        assert channel.complete
         assert body_of(channel)["result"] == {}
         assert [server.count("tools/call") for server in (failed, other)] == [0, 1]
         assert exchange.backend == proxy.endpoints[servers.index(other)].id
@@ -253,8 +254,7 @@ async def test_a_call_in_a_session_that_has_ended_is_made_again_in_a_new_one() -
     async with forwarding(server) as proxy:
         _, channel = proxy.ask()
         server.begun[0].done(BackendRefused("404", status=404))
-        assert channel.task is not None
-        await channel.task
+        await proxy.over()
         assert body_of(channel)["result"] == {}
         assert (len(server.transports), server.count("tools/call")) == (2, 1)
 
@@ -269,7 +269,6 @@ async def test_what_is_made_again_has_the_time_that_is_left() -> None:
         await asyncio.sleep(request_s - 1)
         server.begun[0].done(BackendRefused("404", status=404))
         server.handlers["tools/call"] = hang
-        assert channel.task is not None
         await asyncio.sleep(0.2)
         calls = [call for call in server.transport.calls if call.method == "tools/call"]
         assert calls
@@ -277,7 +276,7 @@ async def test_what_is_made_again_has_the_time_that_is_left() -> None:
         assert calls[0].timeout_s <= 1
         assert exchange.backend == "b0"
         proxy.cancel()
-        await channel.task
+        await proxy.over()
         assert body_of(channel)["error"]["code"] == -32800
 
 
@@ -288,8 +287,7 @@ async def test_when_nobody_takes_it_the_first_reason_is_told() -> None:
         _, channel = proxy.ask()
         server.start_error = "connection refused"
         server.begun[0].done(BackendUnavailable("broken before it was sent"))
-        assert channel.task is not None
-        await channel.task
+        await proxy.over()
         assert body_of(channel)["error"]["code"] == BackendUnavailable.code
         server.start_error = None
         await asyncio.sleep(30)
@@ -311,8 +309,7 @@ async def test_every_endpoint_of_a_group_gets_its_share(open: tuple[bool, bool])
             for server, before in zip(servers, begun, strict=True):
                 for call in server.begun[before:]:
                     call.answer()
-            if channel.task is not None:
-                await channel.task
+            await proxy.over()
             assert "result" in body_of(channel)
         assert [len(server.begun) + server.count("tools/call") for server in servers] == [5, 5]
 

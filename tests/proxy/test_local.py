@@ -27,15 +27,15 @@ def message(method: str, params: Any = None) -> Any:
 
 def test_initialize() -> None:
     params = {"protocolVersion": "2025-06-18", "capabilities": {"sampling": {}}, "clientInfo": {"name": "c"}}
-    revision, capabilities, result = local.initialize(CATALOG, message("initialize", params))
-    assert (revision, capabilities) == ("2025-06-18", b'{"sampling":{}}')
+    revision, capabilities, info, result = local.initialize(CATALOG, message("initialize", params))
+    assert (revision, capabilities, info) == ("2025-06-18", b'{"sampling":{}}', b'{"name":"c"}')
     assert orjson.loads(result) == {
         "protocolVersion": "2025-06-18",
         "capabilities": {"tools": {}},
         "serverInfo": local.IMPLEMENTATION,
         "instructions": "[a] be kind",
     }
-    assert "instructions" not in orjson.loads(local.initialize(catalog_of(), message("initialize", params))[2])
+    assert "instructions" not in orjson.loads(local.initialize(catalog_of(), message("initialize", params))[3])
 
 
 @pytest.mark.parametrize("version", ["2026-07-28", "1", ""])

@@ -1,7 +1,6 @@
 """What an HTTP backend answers: one JSON-RPC response as JSON or on an event stream, or a status that refuses.
 
 A response is gathered, or goes to the passage of its call as it comes (`backend.passing`).
-
 Nothing here is trusted: sizes are bounded, ids compared, and what does not fit ends as a `BackendError`.
 """
 
@@ -11,9 +10,9 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from only1mcp._fast import ERROR, REQUEST, RESULT, UNFINISHED, elements, relay_events, scan
-from only1mcp.backend.base import PASSED, BackendCall, OnMessage, Outcome
+from only1mcp.backend.base import PASSED, BackendCall, Clock, OnMessage, Outcome
 from only1mcp.backend.connection import HttpConnection
-from only1mcp.backend.passing import Clock, Passing, keep_pace
+from only1mcp.backend.passing import Passing, keep_pace
 from only1mcp.errors import BackendAnswerError, BackendRefused, ProtocolError
 from only1mcp.wire import mcp
 from only1mcp.wire.http1_events import END, ResponseHead
@@ -258,6 +257,9 @@ class CallReader:
                     response = message
                 elif message.id is not None:  # an error without id is how servers refuse what they have not read
                     self._warn("backend.foreign_answer")
+            elif message.kind == REQUEST and self._call.asked is not None:
+                if may_request(message, self._revision, self._name):
+                    self._call.asked.asked(message, self.clock)
             else:
                 deliver(message, self._on_message, self._revision, self._name)
         return response
@@ -371,10 +373,16 @@ def _invalid(head: ResponseHead, error: ProtocolError) -> BackendAnswerError:
 
 def deliver(message: Envelope, on_message: OnMessage | None, revision: str | None, name: str) -> None:
     """Hand over a notification or a server's request, but no request in the stateless era: there are none."""
-    if message.kind == REQUEST and revision is not None and mcp.era_of(revision) is Era.STATELESS:
-        log.warning("backend.forbidden_request", extra={"fields": {"backend": name, "method": message.method}})
-    elif on_message is not None:
+    if on_message is not None and (message.kind != REQUEST or may_request(message, revision, name)):
         on_message(message)
+
+
+def may_request(message: Envelope, revision: str | None, name: str) -> bool:
+    """Return whether a server of this revision may send requests; log where it may not."""
+    if revision is None or mcp.era_of(revision) is not Era.STATELESS:
+        return True
+    log.warning("backend.forbidden_request", extra={"fields": {"backend": name, "method": message.method}})
+    return False
 
 
 def _session_id(head: ResponseHead) -> str | None:

@@ -8,3 +8,4 @@ cdef class BackendCall:
     cdef public object on_message
     cdef public object reader
     cdef public object passage
+    cdef public object asked

@@ -5,12 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from only1mcp import __version__
 from only1mcp._fast import Envelope
 from only1mcp.errors import BackendError
 from only1mcp.wire.eras import Caller
+
+if TYPE_CHECKING:
+    from only1mcp.backend.era import Peer
 
 # What a stateless request says of its sender. No capability is declared: nothing that a backend asks is relayed.
 CALLER = Caller(client_info=b'{"name":"only1mcp","version":"' + __version__.encode() + b'"}')
@@ -40,6 +43,31 @@ class Reader(Flow, Protocol):
 
     def take_events(self, events: bytes) -> None:
         """Take messages, each an event by itself and with the reader's token."""
+
+
+class Clock(Protocol):
+    """The time that a call has left; that for which its reader or its client makes it wait is not the backend's.
+
+    Stops are counted: the clock goes on when every one of them is over.
+    """
+
+    def stop(self) -> None: ...
+
+    def go_on(self) -> None: ...
+
+
+class Asked(Protocol):
+    """Who is asked what a backend wants to know in the middle of a call."""
+
+    def asked(self, message: Envelope, clock: Clock | None) -> None:
+        """Take a request of the backend; never raises. `clock` is that of the call, None where it has ended."""
+
+
+class Interest(Protocol):
+    """What clients want of a backend beyond calls: resources they subscribe to, how much it shall log."""
+
+    def apply(self, transport: Transport, peer: Peer) -> None:
+        """Ask for it over a connection that has just come up; never raises, and does its work in tasks of its own."""
 
 
 class Passage(Flow, Protocol):
@@ -72,13 +100,25 @@ class BackendCall:
     endpoint. `name` and `param_headers` are what the stateless era mirrors into `Mcp-Name` (plain, unencoded) and
     `Mcp-Param-*` headers (already encoded); transports without headers ignore them. `timeout_s` bounds the time until
     the answer is complete, waiting for a passage not counted; None means no limit (subscriptions). `on_message`
-    receives every notification and every server-to-client request that arrives on this request's own stream, in order,
-    before `call` returns, less those that go to the `reader`, many at once; where they come faster than the `reader`
-    takes them, the transport waits if it can. A large result may go to the `passage` piece by piece: when the call
-    fails after that, the reader must be shown that the end is missing.
+    receives every notification that arrives on this request's own stream, in order, before `call` returns, less those
+    that go to the `reader`, many at once; server-to-client requests go to `asked`, where there is one, else to
+    `on_message` too. Where messages come faster than the `reader` takes them, the transport waits if it can. A large
+    result may go to the `passage` piece by piece: when the call fails after that, the reader must be shown that the
+    end is missing.
     """
 
-    __slots__ = ("id", "message", "method", "name", "on_message", "param_headers", "passage", "reader", "timeout_s")
+    __slots__ = (
+        "asked",
+        "id",
+        "message",
+        "method",
+        "name",
+        "on_message",
+        "param_headers",
+        "passage",
+        "reader",
+        "timeout_s",
+    )
 
     def __init__(
         self,
@@ -91,6 +131,7 @@ class BackendCall:
         on_message: OnMessage | None = None,
         reader: Reader | None = None,
         passage: Passage | None = None,
+        asked: Asked | None = None,
     ) -> None:
         self.method = method
         self.message = message
@@ -101,6 +142,7 @@ class BackendCall:
         self.on_message = on_message
         self.reader = reader
         self.passage = passage
+        self.asked = asked
 
 
 class Transport(ABC):

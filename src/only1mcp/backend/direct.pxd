@@ -17,6 +17,7 @@ cdef class DirectCall:
     cdef public double deadline
     cdef public object task
     cdef public bint _repeated
+    cdef public int _stops
 
     cpdef begin(self, bytes prepared)
     cpdef answered(self, ResponseHead head, bytes body)

@@ -45,6 +45,7 @@ class DirectCall:
         "_pool",
         "_reader",
         "_repeated",
+        "_stops",
         "_watch",
         "call",
         "connection",
@@ -73,6 +74,7 @@ class DirectCall:
         self.task: asyncio.Task[None] | None = None
         self._repeated = False
         self._left_s = NEVER
+        self._stops = 0
 
     def begin(self, prepared: bytes) -> None:
         """Send the request with a head from `maybe_prepare_post`."""
@@ -130,12 +132,16 @@ class DirectCall:
 
     def stop(self) -> None:
         """Stop the clock: the backend is not what is waited for."""
+        self._stops += 1
+        if self._stops > 1:
+            return
         self._left_s = self.deadline - self._watch.now()
         self.deadline = NEVER
 
     def go_on(self) -> None:
         """Let the clock go on, unless the call has ended meanwhile."""
-        if self._done is not None:
+        self._stops -= 1
+        if self._done is not None and not self._stops:
             self._watch.set(self, self._watch.now() + self._left_s)
 
     def close(self) -> None:

@@ -23,6 +23,11 @@ cdef class Endpoint:
     cdef public Py_ssize_t _rereads
     cdef public object _reread
     cdef public object _ear
+    cdef public object _replies
+    cdef public object era
+    cdef public object on_era
+    cdef public object interest
+    cdef public bint exclusive
     cdef public object _attempt_over
     cdef public object _task
     cdef public set _streams

@@ -14,10 +14,12 @@ from typing import Any
 from only1mcp import __version__
 from only1mcp._fast import Envelope
 from only1mcp.backend import backoff
-from only1mcp.backend.base import BackendCall, Outcome, Transport
+from only1mcp.backend.base import BackendCall, Interest, Outcome, Transport
 from only1mcp.backend.changes import announced, listen_handshake, listen_stateless
 from only1mcp.backend.era import Peer, establish
 from only1mcp.backend.inventory import Inventory, read_inventory
+from only1mcp.backend.line import Line
+from only1mcp.backend.replies import Replies
 from only1mcp.backend.unasked import Ear
 from only1mcp.config.schema import BackendConfig
 from only1mcp.errors import BackendError, BackendRefused, BackendUnavailable, ProtocolError
@@ -91,6 +93,14 @@ class Endpoint:
         self._rereads = 0
         self._reread: asyncio.TimerHandle | None = None
         self._ear: Ear | None = None
+        self._replies: Replies | None = None
+        # The era last met, also while there is no connection, and who is told of it at once.
+        self.era: Era | None = None
+        self.on_era: Callable[[], None] = lambda: None
+        # What clients want of this backend; applied anew on every connection.
+        self.interest: Interest | None = None
+        # Calls go over instances of their owners, never over the connection that reads the lists.
+        self.exclusive = False
         self._attempt_over = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._streams: set[asyncio.Task[None]] = set()
@@ -131,6 +141,17 @@ class Endpoint:
                 data={"backend": self.id, "hint": "see /ready for the state of every backend"},
             )
         return self.peer
+
+    async def line_for(self, owner: str, timeout_s: float) -> Line:
+        """Return what carries the owner's calls; raise as `ready`."""
+        await self.ready(timeout_s)
+        return self
+
+    @property
+    def replies(self) -> Replies:
+        """The way back over the connection at hand."""
+        assert self._replies is not None
+        return self._replies
 
     def next_id(self) -> bytes:
         """Return a JSON-RPC id, unique on this endpoint."""
@@ -224,9 +245,9 @@ class Endpoint:
         self._wake.clear()
         self._lost = None
         self._stale = False
-        transport = self._make_transport()
-        self.transport = transport
-        self._ear = Ear(transport, name=self.id, on_change=self._changed)
+        transport = self.transport = self._make_transport()
+        self._replies = Replies(transport, name=self.id)
+        self._ear = Ear(self._replies, on_change=self._changed)
         transport.on_message = self._on_message
         transport.on_lost = lambda reason: self._lose(transport, reason)
         await transport.start()
@@ -256,8 +277,9 @@ class Endpoint:
                     self._on_change(self)
 
     def reread(self) -> None:
-        """Have the lists read again, soon: what the backend said of how long they hold has run out."""
-        self._refresh()
+        """Have the lists read again, soon: they have changed, or the time is over for which they were said to hold."""
+        self._stale = True
+        self._wake.set()
 
     async def _read(self, transport: Transport, peer: Peer) -> Inventory:
         began = asyncio.get_running_loop().time()
@@ -276,7 +298,7 @@ class Endpoint:
             self._rereads = 0
         elif self._rereads < MAX_REREADS:
             self._rereads += 1
-            self._reread = asyncio.get_running_loop().call_later(self._backoff(self._rereads), self._refresh)
+            self._reread = asyncio.get_running_loop().call_later(self._backoff(self._rereads), self.reread)
         # What comes from a new connection is new, also where it is the same: nobody told of changes in between.
         changed = self.state is not State.UP or inventory != self.inventory
         if changed:
@@ -292,6 +314,8 @@ class Endpoint:
                 )
         elif self.config.transport == "http":
             self._spawn(listen_handshake(transport, self._changed, self._backoff))
+        if self.interest is not None:
+            self.interest.apply(transport, peer)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work, name=f"listen {self.id}")
@@ -309,11 +333,7 @@ class Endpoint:
         """Something is not what it was; without arguments: nobody would have told."""
         self._on_stale(self, kind, uri)
         if uri is None:
-            self._refresh()
-
-    def _refresh(self) -> None:
-        self._stale = True
-        self._wake.set()
+            self.reread()
 
     def _lose(self, transport: Transport, reason: str) -> None:
         if transport is self.transport and self._lost is None:
@@ -325,6 +345,8 @@ class Endpoint:
 
     def _set_up(self, peer: Peer) -> None:
         self.peer = peer
+        self.era = peer.era
+        self.on_era()
         self.state = State.UP
         self.last_error = None
         if self._grace is not None:
@@ -366,10 +388,9 @@ class Endpoint:
             self._reread = None
         for task in list(self._streams):
             task.cancel()
-        if self._streams:
-            await asyncio.gather(*self._streams, return_exceptions=True)
-        if self._ear is not None:
-            await self._ear.aclose()
+        await asyncio.gather(*self._streams, return_exceptions=True)
+        if self._replies is not None:
+            await self._replies.aclose()
         transport = self.transport
         if transport is not None:
             transport.on_message = None

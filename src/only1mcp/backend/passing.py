@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
 
 from only1mcp._fast import PassingScanner
-from only1mcp.backend.base import PASSED, Flow, Passage, Passed
+from only1mcp.backend.base import PASSED, Clock, Flow, Passage, Passed
 from only1mcp.backend.connection import HttpConnection
 from only1mcp.wire.http1_events import END
 from only1mcp.wire.sse import OpenEvent
-
-
-class Clock(Protocol):
-    """The time that a call has left; that for which its reader makes it wait is not the backend's."""
-
-    def stop(self) -> None: ...
-
-    def go_on(self) -> None: ...
 
 
 class TimeoutClock:
@@ -26,13 +17,20 @@ class TimeoutClock:
     def __init__(self, timeout: asyncio.Timeout) -> None:
         self._timeout = timeout
         self._left_s: float | None = None
+        self._stops = 0
 
     def stop(self) -> None:
+        self._stops += 1
+        if self._stops > 1:
+            return
         when = self._timeout.when()
         self._left_s = None if when is None else when - asyncio.get_running_loop().time()
         self._timeout.reschedule(None)
 
     def go_on(self) -> None:
+        self._stops -= 1
+        if self._stops:
+            return
         if self._left_s is not None and not self._timeout.expired():
             self._timeout.reschedule(asyncio.get_running_loop().time() + self._left_s)
 

@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections.abc import Callable
 
 from only1mcp._fast import REQUEST, Envelope
-from only1mcp.backend.base import Transport
-from only1mcp.errors import METHOD_NOT_FOUND, BackendError
+from only1mcp.backend.replies import Replies
 from only1mcp.wire import jsonrpc
-
-log = logging.getLogger("only1mcp.backend")
-
-# Requests of a backend that does not read our answers would pile up; beyond this many they are dropped.
-MAX_REPLIES = 64
 
 # Of what there is a new list.
 _LIST_CHANGED = {
@@ -30,12 +22,9 @@ OnChange = Callable[[str, str | None], None]
 class Ear:
     """Hears what comes over one transport; `on_change` is called for every list and resource that has changed."""
 
-    def __init__(self, transport: Transport, *, name: str, on_change: OnChange) -> None:
-        self._transport = transport
-        self._name = name
+    def __init__(self, replies: Replies, *, on_change: OnChange) -> None:
+        self._replies = replies
         self._on_change = on_change
-        self._replies: set[asyncio.Task[None]] = set()
-        self._closed = False
 
     def hear(self, message: Envelope) -> bool:
         """Take what concerns the endpoint and no client: its requests, and what has changed. False: not for it."""
@@ -50,33 +39,11 @@ class Ear:
             return False
         return True
 
-    async def aclose(self) -> None:
-        """Drop the replies that are not sent yet, and send no more."""
-        self._closed = True
-        replies = list(self._replies)
-        for task in replies:
-            task.cancel()
-        await asyncio.gather(*replies, return_exceptions=True)
-
     def _reply(self, request: Envelope) -> None:
         """Answer `ping` with an empty result, anything else with an error."""
-        if self._closed or request.id is None or len(self._replies) >= MAX_REPLIES:
+        if request.id is None:
             return
         if request.method == "ping":
-            reply = jsonrpc.result(request.id, b"{}")
+            self._replies.result(request.id, b"{}")
         else:
-            reply = (
-                b'{"jsonrpc":"2.0","id":'
-                + request.id
-                + b',"error":{"code":%d,' % METHOD_NOT_FOUND
-                + b'"message":"this client does not serve requests from servers"}}'
-            )
-        task = asyncio.get_running_loop().create_task(self._send(reply), name=f"reply {self._name}")
-        self._replies.add(task)
-        task.add_done_callback(self._replies.discard)
-
-    async def _send(self, message: bytes) -> None:
-        try:
-            await self._transport.send(message)
-        except BackendError as error:
-            log.info("backend.send_failed", extra={"fields": {"backend": self._name, "reason": error.message}})
+            self._replies.refuse(request.id, "this client does not serve requests from servers")

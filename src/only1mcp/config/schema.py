@@ -82,12 +82,13 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Timeouts(Struct, frozen=True, forbid_unknown_fields=True):
-    """How long we wait for a client: its head, its body, its next request, and for all of them at shutdown."""
+    """How long we wait for a client: its head, its body, its next request, its answers, and for all at shutdown."""
 
     header_s: Seconds = 10.0
     request_s: Seconds = 60.0
     idle_s: Seconds = 75.0
     drain_s: Seconds = 30.0
+    input_s: Seconds = 300.0
 
 
 class CachedItem(Struct, frozen=True, forbid_unknown_fields=True):

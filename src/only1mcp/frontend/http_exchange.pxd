@@ -9,6 +9,7 @@ cdef class HttpExchange:
     cdef public RequestHead head
     cdef public bytes body
     cdef public object state
+    cdef public object vouched
     cdef public object on_finish
     cdef public object on_cancel
     cdef public int status

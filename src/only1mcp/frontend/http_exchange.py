@@ -72,6 +72,7 @@ class HttpExchange:
         "state",
         "status",
         "tls",
+        "vouched",
     )
 
     def __init__(self, channel: Channel, head: RequestHead, peer: str, tls: bool, started: float) -> None:
@@ -86,6 +87,8 @@ class HttpExchange:
         # The application's own.
         self.state: Any = None
         self.on_finish: Callable[[HttpExchange], None] | None = None
+        # Who the frontend says this is, where no HTTP request speaks for itself (stdio, HTTP+SSE).
+        self.vouched: Any = None
         # Set by `defer`.
         self.on_cancel: Callable[[], None] | None = None
 

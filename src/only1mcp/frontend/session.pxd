@@ -1,5 +1,6 @@
 cdef class SessionSealer:
     cdef public bytes _key
+    cdef public int _worker
     cdef public object _aead
     cdef public object _opened
     cdef public object _terminated

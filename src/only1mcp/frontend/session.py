@@ -34,14 +34,19 @@ MAX_TERMINATED: Final = 65_536
 # tokens, only with sessions it opened; the oldest makes room.
 MAX_OPENED: Final = 8_192
 
-_VERSION: Final = b"\x01"
+_VERSION: Final = b"\x02"
 _NONCE_BYTES: Final = 12
 _TAG_BYTES: Final = 16
-_HEADER: Final = struct.Struct(">IB")  # expiry in Unix seconds, length of the revision
+# Expiry in Unix seconds, number of the worker, lengths of the revision and of the client's name and version.
+_HEADER: Final = struct.Struct(">IHBB")
 _MAX_REVISION: Final = 16
 _MAX_SEALED: Final = MAX_TOKEN_CHARS * 3 // 4
 _ROOM: Final = _MAX_SEALED - len(_VERSION) - _NONCE_BYTES - _TAG_BYTES - _HEADER.size - _MAX_REVISION
 _TOKEN: Final = re.compile(rf"[A-Za-z0-9_-]{{40,{MAX_TOKEN_CHARS}}}")
+
+# A client's name and version are shown to backends; longer ones are cut to this many characters, then to these octets.
+_MAX_NAME_CHARS: Final = 64
+_MAX_INFO: Final = 160
 
 # The parts of ClientCapabilities that decide what we may ask of a client, smallest useful form (MCP schema).
 _KNOWN: Final[dict[str, tuple[str, ...]]] = {
@@ -55,7 +60,9 @@ _KNOWN: Final[dict[str, tuple[str, ...]]] = {
 class Session:
     """What a session id stands for. `id` names it without giving it away: fit for keys and logs, useless as a token.
 
-    `capabilities` is the JSON text of the client's capabilities, trimmed as `SessionSealer.seal` says.
+    `capabilities` is the JSON text of the client's capabilities, trimmed as `SessionSealer.seal` says, `client_info`
+    that of its name and version, empty where it gave none. `worker` is the number of the process where its soft state
+    lives.
     """
 
     id: str
@@ -63,27 +70,32 @@ class Session:
     revision: str
     capabilities: bytes
     expires_at: float
+    client_info: bytes = b""
+    worker: int = 0
 
 
 class SessionSealer:
     """Makes and opens session ids. `key` is 32 secret bytes, the same in every process that shares the clients.
 
-    `now` is Unix time in seconds everywhere, because a token outlives the process that made it.
+    `worker` is the number of this one. `now` is Unix time in seconds everywhere, because a token outlives the process
+    that made it.
     """
 
-    def __init__(self, key: bytes) -> None:
+    def __init__(self, key: bytes, worker: int = 0) -> None:
         if len(key) != 32:
             raise ValueError(f"expected a key of 32 bytes, got {len(key)}")
         # A key of its own: other things are sealed with the same secret, and none may pass for a session.
         self._key = hashlib.blake2b(key=key, person=b"only1mcp.session", digest_size=32).digest()
+        self._worker = worker
         self._aead: ChaCha20Poly1305 | None = None
         self._opened: OrderedDict[str, Session] = OrderedDict()
         self._terminated: OrderedDict[str, float] = OrderedDict()
 
-    def seal(self, principal_id: str, revision: str, capabilities: bytes, now: float) -> str:
+    def seal(self, principal_id: str, revision: str, capabilities: bytes, now: float, client_info: bytes = b"") -> str:
         """Return the id of a new session: at most MAX_TOKEN_CHARS characters of base64url.
 
-        `capabilities` is the JSON object of `initialize`. Where it does not fit it is kept in part: the sub-keys of
+        `capabilities` and `client_info` are JSON texts of `initialize`; of the latter the beginnings of name and
+        version are kept. Where the capabilities do not fit they are kept in part: the sub-keys of
         elicitation, sampling and roots that MCP defines, then whole extensions, experimental and other entries as long
         as there is room. A capability that was dropped counts as not declared, which every peer must be able to bear.
         """
@@ -91,8 +103,11 @@ class SessionSealer:
         if not 0 < len(mark) <= _MAX_REVISION:
             raise ValueError(f"expected a revision of 1-{_MAX_REVISION} characters, got {revision!r:.40}")
         nonce = os.urandom(_NONCE_BYTES)
-        kept = capabilities if len(capabilities) <= _ROOM else _trimmed(capabilities)
-        plain = _HEADER.pack(int(now) + SESSION_LIFETIME_S, len(mark)) + mark + kept
+        info = _identity(client_info)
+        room = _ROOM - len(info)
+        kept = capabilities if len(capabilities) <= room else _trimmed(capabilities, room)
+        head = _HEADER.pack(int(now) + SESSION_LIFETIME_S, self._worker, len(mark), len(info))
+        plain = head + mark + info + kept
         sealed = self._cipher().encrypt(nonce, plain, principal_id.encode())
         return base64.urlsafe_b64encode(_VERSION + nonce + sealed).rstrip(b"=").decode("ascii")
 
@@ -143,9 +158,11 @@ class SessionSealer:
             plain = self._cipher().decrypt(nonce, octets[1 + _NONCE_BYTES :], principal_id.encode())
         except InvalidTag:
             return None
-        expires_at, length = _HEADER.unpack_from(plain)
-        revision = plain[_HEADER.size : _HEADER.size + length].decode("ascii")
-        return Session(nonce.hex(), principal_id, revision, plain[_HEADER.size + length :], float(expires_at))
+        expires_at, worker, revision_length, info_length = _HEADER.unpack_from(plain)
+        info_at = _HEADER.size + revision_length
+        revision, rest = plain[_HEADER.size : info_at].decode("ascii"), info_at + info_length
+        info = plain[info_at:rest]
+        return Session(nonce.hex(), principal_id, revision, plain[rest:], float(expires_at), info, worker)
 
     def _cipher(self) -> ChaCha20Poly1305:
         """Return the cipher; the first time takes milliseconds and megabytes, which stateless clients need not pay."""
@@ -156,13 +173,25 @@ class SessionSealer:
         return self._aead
 
 
-def _trimmed(capabilities: bytes) -> bytes:
-    """Return as much of a capabilities object as fits into _ROOM bytes, the parts we act on first."""
+def _identity(client_info: bytes) -> bytes:
+    """Return name and version of an `Implementation`, as much of them as there is room for; nothing without both."""
+    whole: Any = orjson.loads(client_info) if client_info else None
+    if not isinstance(whole, dict) or not all(isinstance(whole.get(key), str) for key in ("name", "version")):
+        return b""
+    for chars in (_MAX_NAME_CHARS, _MAX_NAME_CHARS // 2, _MAX_NAME_CHARS // 8):
+        text = orjson.dumps({key: whole[key][:chars] for key in ("name", "version")})
+        if len(text) <= _MAX_INFO:
+            return text
+    return b""
+
+
+def _trimmed(capabilities: bytes, room: int) -> bytes:
+    """Return as much of a capabilities object as fits into `room` bytes, the parts we act on first."""
     whole: Any = orjson.loads(capabilities)
     if not isinstance(whole, dict):
         return b"{}"
     compact = orjson.dumps(whole)
-    if len(compact) <= _ROOM:
+    if len(compact) <= room:
         return compact
     kept: dict[str, Any] = {}
     for name, parts in _KNOWN.items():
@@ -174,7 +203,7 @@ def _trimmed(capabilities: bytes) -> bytes:
         size = len(orjson.dumps({path[-1]: value})) - 1
         opens = len(path) == 2 and path[0] not in kept
         size += len(orjson.dumps(path[0])) + 4 if opens else 0
-        if used + size <= _ROOM:
+        if used + size <= room:
             (kept if len(path) == 1 else kept.setdefault(path[0], {}))[path[-1]] = value
             used += size
     return orjson.dumps(kept)

@@ -29,6 +29,7 @@ from only1mcp.process.scrape import ScrapeApplication
 from only1mcp.proxy.auth import Authenticator
 from only1mcp.proxy.cache import ResponseCache
 from only1mcp.proxy.catalog import Catalog
+from only1mcp.proxy.desk import Desk
 from only1mcp.proxy.exchange import Snapshot
 from only1mcp.proxy.group import make_groups
 from only1mcp.proxy.pages import PAGES_SHARE
@@ -55,6 +56,9 @@ class Worker:
         self.metrics = Metrics()
         self.registry = Registry(config, self._backends_changed, self._stale)
         self.groups = make_groups(self.registry.endpoints.values(), config.proxy.load_balancer)
+        # Everything that clients carry for us is sealed with keys made of this one.
+        self.key = os.urandom(32)
+        self.desk = Desk()
         self._inventories: tuple[object, ...] = ()
         cache, limit = config.proxy.cache, config.auth.rate_limit
         limit_bytes = cache.max_size_mb << 20
@@ -68,7 +72,7 @@ class Worker:
             origin=OriginPolicy(config.proxy.host, config.proxy.allowed_hosts, config.proxy.allowed_origins),
             authenticator=Authenticator(config.auth, clock=time.time),
             limiter=None if limit is None else RateLimiter(limit.requests_per_minute, limit.burst),
-            sealer=SessionSealer(os.urandom(32)),
+            sealer=SessionSealer(self.key, self.desk.worker),
             cache=self.cache,
             metrics=self.metrics,
             wall_clock=time.time,
@@ -127,6 +131,7 @@ class Worker:
     async def stop(self, drain_s: float) -> None:
         """Finish what is in flight within `drain_s`, then close everything; may be called at any stage of `start`."""
         self.pipeline.close()
+        await self.desk.aclose()
         if self.listener is not None:
             await self.listener.drain(drain_s)
             await self.listener.aclose()
@@ -148,6 +153,8 @@ class Worker:
         """Forget what a backend has said to be no longer true, before its lists are read again."""
         if self.cache is not None:
             self.cache.invalidate(endpoint.config.group, kind, uri)
+        if uri is not None:
+            self.desk.hub.updated(endpoint.config.group, uri)
 
     def _refresh(self) -> None:
         inventories = tuple(group.inventory for group in self.groups.values())
@@ -159,10 +166,11 @@ class Worker:
                     self.cache.invalidate(group)
             self._inventories = inventories
             self.pipeline.snapshot = self._snapshot()
+            self.desk.hub.catalog_changed(self.pipeline.snapshot.catalog)
 
     def _snapshot(self) -> Snapshot:
         proxy = self.config.proxy
-        return Snapshot(self.config, self.groups, Catalog(self.groups, proxy.naming, proxy.cache))
+        return Snapshot(self.config, self.groups, Catalog(self.groups, proxy.naming, proxy.cache), self.desk)
 
     def _sample(self) -> None:
         """Set the gauges that are only true at the moment of a scrape."""

@@ -30,5 +30,5 @@ cdef class _Relay:
 
 
 cpdef maybe_begin(Exchange exchange, Target target, endpoint, metrics, done)
-cpdef BackendCall _prepare(Exchange exchange, Target target, endpoint, peer, double timeout_s)
+cpdef BackendCall _prepare(Exchange exchange, Target target, endpoint, peer, double timeout_s, Envelope message=*)
 cpdef tuple to_client(Exchange exchange, Target target, str method, Answer answer)

@@ -4,29 +4,35 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import lru_cache
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from only1mcp._fast import NOTIFICATION, REQUEST, members
-from only1mcp.backend.base import CALLER, BackendCall, Outcome, Passed, Transport
+from only1mcp._fast import NOTIFICATION, members
+from only1mcp.backend.base import CALLER, BackendCall, Clock, Outcome, Passed, Transport
 from only1mcp.backend.endpoint import Endpoint
 from only1mcp.backend.era import Peer
+from only1mcp.backend.line import Line
 from only1mcp.errors import BackendAnswerError, BackendError, BackendTimeout, BackendUnavailable, ProtocolError
 from only1mcp.metrics import Metrics
 from only1mcp.proxy import uris
+from only1mcp.proxy.asking import Asking
 from only1mcp.proxy.catalog import Catalog
 from only1mcp.proxy.exchange import Exchange
 from only1mcp.proxy.route import Target, arguments_of
 from only1mcp.wire import jsonrpc, mcp
-from only1mcp.wire.eras import to_backend
+from only1mcp.wire.eras import Caller, to_backend
 from only1mcp.wire.eras import to_client as answer_to_client
+from only1mcp.wire.levels import rank_at, rank_of
 from only1mcp.wire.mcp import HANDSHAKE, NAMED_BY, STATELESS, Era
 from only1mcp.wire.mirror import param_headers
 
 if TYPE_CHECKING:
     from only1mcp._fast.envelope import Envelope
+    from only1mcp.frontend.session import Session
+    from only1mcp.proxy.desk import Desk
 
 # A call whose endpoint could not take it tries others; each was safe to leave, since nothing had reached it.
 MAX_ATTEMPTS = 3
@@ -57,12 +63,14 @@ async def perform(
     *,
     first: Endpoint | None = None,
     failure: BackendError | None = None,
+    message: Envelope | None = None,
 ) -> Answer:
     """Forward the exchange's request and return the answer; interim messages go to the client on the way.
 
     Raise `BackendError`. A call that left nothing behind (`retryable`) moves on to another endpoint of the group, or
     to the same one after it has reconnected. `first` is the endpoint whose turn it is, if it has been picked already,
-    and `failure` how the first attempt ended there, if it has been made.
+    and `failure` how the first attempt ended there, if it has been made. `message` is what is sent instead of the
+    exchange's own request, in a later round of it.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + request_s
@@ -81,8 +89,10 @@ async def perform(
             break
         began = perf_counter()
         try:
-            peer = await endpoint.ready(budget)
-            answer = await _attempt(exchange, target, endpoint, peer, budget - (perf_counter() - began))
+            line = await endpoint.line_for(owner_of(exchange), budget)
+            peer = line.peer
+            assert peer is not None
+            answer = await _attempt(exchange, target, line, peer, budget - (perf_counter() - began), message)
         except BackendError as error:
             metrics.backend_failed(endpoint.id, perf_counter() - began)
             last = error
@@ -117,7 +127,7 @@ def maybe_begin(
     off.
     """
     transport, peer = endpoint.transport, endpoint.peer
-    if transport is None or peer is None:
+    if transport is None or peer is None or endpoint.exclusive:
         return None
     attempt = _Attempt(endpoint, transport, peer, metrics, done)
     timeout_s = min(endpoint.timeout_s, exchange.snapshot.request_s)
@@ -177,18 +187,43 @@ def _pick(target: Target, failed: set[str]) -> Endpoint | None:
     return target.group.pick(target.hash_key, frozenset(failed)) or target.group.pick(target.hash_key)
 
 
-async def _attempt(exchange: Exchange, target: Target, endpoint: Endpoint, peer: Peer, timeout_s: float) -> Outcome:
+def owner_of(exchange: Exchange) -> str:
+    """Return whose calls may share an instance with this one."""
+    assert exchange.principal is not None
+    return exchange.principal.id if exchange.session is None else exchange.session.id
+
+
+def caller_of(session: Session, desk: Desk) -> tuple[Caller, bytes | None]:
+    """Return who speaks when a stateless backend is asked for this session's client, and the log level it has set."""
+    level = desk.sessions.level(session)
+    return _caller(session.client_info, desk.asker.declared(session)), None if level is None else orjson.dumps(level)
+
+
+@lru_cache(maxsize=1024)
+def _caller(client_info: bytes, capabilities: bytes) -> Caller:
+    return Caller(client_info or CALLER.client_info, capabilities)
+
+
+async def _attempt(
+    exchange: Exchange, target: Target, line: Line, peer: Peer, timeout_s: float, message: Envelope | None
+) -> Outcome:
     if timeout_s <= 0:
-        raise BackendTimeout(f"backend {endpoint.id!r} did not come up in time", data={"backend": endpoint.id})
-    return await endpoint.call(_prepare(exchange, target, endpoint, peer, timeout_s))
+        raise BackendTimeout(f"backend {line.id!r} did not come up in time", data={"backend": line.id})
+    return await line.call(_prepare(exchange, target, line, peer, timeout_s, message))
 
 
-def _prepare(exchange: Exchange, target: Target, endpoint: Endpoint, peer: Peer, timeout_s: float) -> BackendCall:
-    message = exchange.message
+def _prepare(
+    exchange: Exchange, target: Target, endpoint: Line, peer: Peer, timeout_s: float, message: Envelope | None = None
+) -> BackendCall:
+    if message is None:
+        message = exchange.message
     assert message is not None
     assert exchange.era is not None
     id = endpoint.next_id()
-    outbound = to_backend(message, id, exchange.era, peer.era, peer.revision, CALLER, target.replace)
+    caller, level = CALLER, None
+    if peer.era is STATELESS and exchange.session is not None:
+        caller, level = caller_of(exchange.session, exchange.snapshot.desk)
+    outbound = to_backend(message, id, exchange.era, peer.era, peer.revision, caller, target.replace, level)
     headers: tuple[tuple[bytes, bytes], ...] = ()
     if target.item is not None and target.item.annotations and peer.era is STATELESS:
         headers = param_headers(target.item.annotations, arguments_of(message))
@@ -204,6 +239,7 @@ def _prepare(exchange: Exchange, target: Target, endpoint: Endpoint, peer: Peer,
         # Others may wait for a call whose answer can be kept, and must not wait for the reader of the first.
         reader=relay if exchange.cache_key is None else None,
         passage=exchange if _may_pass(exchange, peer) else None,
+        asked=relay,
     )
 
 
@@ -241,7 +277,7 @@ class _Relay:
 
     __slots__ = ("_endpoint", "_exchange", "_progress_token", "_same_era")
 
-    def __init__(self, exchange: Exchange, endpoint: Endpoint, peer: Peer, progress_token: bytes | None) -> None:
+    def __init__(self, exchange: Exchange, endpoint: Line, peer: Peer, progress_token: bytes | None) -> None:
         self._exchange = exchange
         self._endpoint = endpoint
         self._same_era = peer.era is exchange.era
@@ -249,22 +285,45 @@ class _Relay:
 
     def __call__(self, message: Envelope) -> None:
         method = message.method
-        if message.kind == REQUEST:
-            self._endpoint.hear(message)
-        elif message.kind != NOTIFICATION:
+        if message.kind != NOTIFICATION:
             return
+        if method == "notifications/cancelled":
+            self._exchange.snapshot.desk.asker.cancelled(self._exchange, message)
         elif method == "notifications/progress":
             if self._progress_token is not None:
                 relayed = _with_token(message, self._progress_token)
                 if relayed is not None:
                     self._exchange.interim(relayed)
         elif method == "notifications/message":
-            if self.wants_logs:
+            least = self._least_rank
+            if least == 0 or (least is not None and rank_of(message) >= least):
                 self._exchange.interim(message.data)
         elif self._endpoint.hear(message):
             return
-        elif self._same_era and method not in ("notifications/cancelled", "notifications/resources/updated"):
+        elif self._same_era and method != "notifications/resources/updated":
             self._exchange.interim(message.data)
+
+    def asked(self, message: Envelope, clock: Clock | None) -> None:
+        exchange, endpoint = self._exchange, self._endpoint
+        if message.method == "ping":
+            endpoint.hear(message)
+            return
+        asking = Asking(message, endpoint.replies, endpoint.id, clock)
+        desk = exchange.snapshot.desk
+        if exchange.cache_key is not None:
+            # Others may be given what comes of this one client's answer.
+            asking.refuse("a call whose result may be kept cannot ask its client")
+        elif exchange.era is HANDSHAKE:
+            desk.asker.relay(exchange, asking)
+        elif exchange.work is not None:
+            desk.lot.asked(exchange.work, asking)
+        else:
+            asking.refuse("this client does not serve requests from servers")
+
+    def attach(self, exchange: Exchange, progress_token: bytes | None) -> None:
+        """Speak to another exchange from now on: the retry of a parked call."""
+        self._exchange = exchange
+        self._progress_token = progress_token
 
     @property
     def progress_token(self) -> bytes | None:
@@ -282,15 +341,28 @@ class _Relay:
 
     @property
     def wants_logs(self) -> bool:
-        """A stateless client gets log messages only where its request asked for them."""
-        if self._exchange.era is HANDSHAKE:
-            return True
-        message = self._exchange.message
-        return (
-            message is not None
-            and message.meta is not None
-            and mcp.META_LOG_LEVEL in members(message.data, *message.meta)
-        )
+        """Whether log messages pass as they come; those of others are looked at one by one, or dropped."""
+        return self._least_rank == 0
+
+    @property
+    def _least_rank(self) -> int | None:
+        """The rank from which on log messages pass, None where none does.
+
+        A stateless client gets them only where its request asked for them.
+        """
+        exchange = self._exchange
+        if exchange.session is not None:
+            return exchange.snapshot.desk.sessions.log_rank(exchange.session) or 0
+        message = exchange.message
+        if exchange.era is HANDSHAKE:
+            return 0
+        if message is None or message.meta is None:
+            return None
+        span = members(message.data, *message.meta).get(mcp.META_LOG_LEVEL)
+        if span is None:
+            return None
+        # A stateless backend was told the level by the request itself.
+        return 0 if self._same_era else rank_at(message.data, span, 0)
 
 
 def _with_token(message: Envelope, token: bytes) -> bytes | None:

@@ -14,6 +14,7 @@ from only1mcp.backend.inventory import Inventory, ItemList
 from only1mcp.config.schema import Cache
 from only1mcp.errors import ProtocolError
 from only1mcp.proxy import names
+from only1mcp.proxy.capabilities import merged
 from only1mcp.proxy.group import Group
 from only1mcp.proxy.names import Patterns, UriTemplate
 from only1mcp.wire import jsonrpc
@@ -122,7 +123,7 @@ class Catalog:
             if ":" in item.original.partition("{")[0]
         ]
         self._schemes = _scheme_owners(self.lists)
-        self.capabilities = _merged_capabilities(inventory for _, inventory in known)
+        self.capabilities = merged(inventory for _, inventory in known)
         self.instructions = _merged_instructions(found)
 
     def find(self, method: str, name: str) -> Item | None:
@@ -297,16 +298,6 @@ def _scheme_owners(lists: Mapping[str, MergedList]) -> dict[str, str]:
         for item in lists[method].items:
             owners.setdefault(item.original.partition(":")[0], set()).add(item.group)
     return {scheme: next(iter(groups)) for scheme, groups in owners.items() if len(groups) == 1}
-
-
-def _merged_capabilities(inventories: Iterable[Inventory]) -> dict[str, dict[str, bool]]:
-    """Return what some backend can do and we relay; changes and subscriptions are not pushed to clients."""
-    merged: dict[str, dict[str, bool]] = {}
-    for inventory in inventories:
-        for name in ("tools", "resources", "prompts", "completions"):
-            if inventory.peer.offers(name):
-                merged[name] = {}
-    return merged
 
 
 def _merged_instructions(found: Iterable[tuple[Group, Inventory]]) -> str | None:

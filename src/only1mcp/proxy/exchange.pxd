@@ -6,6 +6,7 @@ cdef class Snapshot:
     cdef public object config
     cdef public object groups
     cdef public object catalog
+    cdef public object desk
     cdef public object pages
     cdef public bytes path
     cdef public int max_depth
@@ -28,6 +29,8 @@ cdef class Exchange:
     cdef public bint forwarded
     cdef public bint streaming
     cdef public bint passing
+    cdef public object journal
+    cdef public object work
     cdef public object error
     cdef public list cors
 

@@ -13,6 +13,7 @@ from only1mcp.frontend.session import Session
 from only1mcp.proxy.auth import Principal
 from only1mcp.proxy.cache import Key
 from only1mcp.proxy.catalog import Catalog
+from only1mcp.proxy.desk import Desk, Journal
 from only1mcp.proxy.group import Group
 from only1mcp.proxy.pages import Pages
 from only1mcp.wire import sse
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from only1mcp._fast.envelope import Envelope
+    from only1mcp.proxy.forward import Forwarding
 
 JSON = (b"content-type", b"application/json")
 # A longer body is sent beside its head and not copied behind it.
@@ -34,12 +36,13 @@ MAX_WAITING_BYTES = 1 << 20
 class Snapshot:
     """Configuration, backends and catalog at one moment; replaced whole, never changed."""
 
-    __slots__ = ("catalog", "config", "groups", "max_depth", "max_in_flight", "pages", "path", "request_s")
+    __slots__ = ("catalog", "config", "desk", "groups", "max_depth", "max_in_flight", "pages", "path", "request_s")
 
-    def __init__(self, config: Config, groups: Mapping[str, Group], catalog: Catalog) -> None:
+    def __init__(self, config: Config, groups: Mapping[str, Group], catalog: Catalog, desk: Desk | None = None) -> None:
         self.config = config
         self.groups = groups
         self.catalog = catalog
+        self.desk = Desk() if desk is None else desk
         self.pages = Pages(catalog, groups, config.proxy.cache)
         # What every request asks of the configuration.
         self.path = config.proxy.path.encode()
@@ -60,6 +63,7 @@ class Exchange:
         "error",
         "forwarded",
         "http",
+        "journal",
         "message",
         "method",
         "passing",
@@ -68,6 +72,7 @@ class Exchange:
         "session",
         "snapshot",
         "streaming",
+        "work",
     )
 
     def __init__(self, http: HttpExchange, snapshot: Snapshot) -> None:
@@ -89,6 +94,10 @@ class Exchange:
         self.streaming = False
         # The response is a result that has begun and cannot be taken back.
         self.passing = False
+        # What the response stream can say again to a client that comes back.
+        self.journal: Journal | None = None
+        # What can be parked, for whoever is asked in the middle of it.
+        self.work: Forwarding | None = None
         self.error: Only1MCPError | None = None
         self.cors: Headers = []
 
@@ -102,7 +111,14 @@ class Exchange:
     def reply(self, status: int, body: bytes, extra: Headers | None = None) -> None:
         """Answer with a JSON body, on the stream if one has been started, else as a whole response."""
         if self.http.started_response:
-            self.http.write(sse.encode(body))
+            if self.journal is None:
+                self.http.write(sse.encode(body))
+            else:
+                event = self.journal.keep(body)
+                self.journal.end()
+                if self.http.client_gone or self.http.finished:
+                    return
+                self.http.write(event)
             self.http.end_stream()
             return
         headers: Headers = [JSON, *self.cors]
@@ -124,6 +140,12 @@ class Exchange:
         if self.http.waiting_bytes <= MAX_WAITING_BYTES:
             self.interim_events(sse.encode(message))
 
+    def ask(self, message: bytes) -> None:
+        """Send a request to the client; one that comes back to its stream is asked again."""
+        if not self.http.started_response:
+            self.interim_events(b"")
+        self.interim_events(sse.encode(message) if self.journal is None else self.journal.keep(message))
+
     def interim_events(self, events: bytes) -> None:
         """Send events that precede the answer, however much waits; their sender sees to it that it is not too much."""
         http = self.http
@@ -137,7 +159,12 @@ class Exchange:
             ]
             http.start_stream(200, stream + self.cors)
             self.streaming = True
-        http.write_parts([events])
+            if self.session is not None:
+                self.journal = self.snapshot.desk.sessions.journal(self)
+                if self.journal is not None:
+                    events = self.journal.priming + events
+        if events:
+            http.write_parts([events])
 
     # A large result on its way through (`backend.base.Passage`).
 

@@ -8,6 +8,7 @@ cdef class Forwarder:
     cdef public object _metrics
     cdef public object _flights
     cdef public dict _cancellable
+    cdef public set _tasks
 
     cpdef bint maybe_cached(self, Exchange exchange, Target target, str method)
     cpdef forward(self, Exchange exchange, Target target, str method)
@@ -17,7 +18,7 @@ cdef class Forwarder:
     cpdef _key(self, cache, Exchange exchange, Target target, str method)
 
 
-cdef class _Forwarding:
+cdef class Forwarding:
     cdef public Forwarder forwarder
     cdef public Exchange exchange
     cdef public Target target

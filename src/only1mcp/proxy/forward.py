@@ -15,10 +15,12 @@ from only1mcp.metrics import Metrics
 from only1mcp.proxy.cache import Asked, Key, ResponseCache, failed
 from only1mcp.proxy.call import Answer, maybe_begin, perform, to_client
 from only1mcp.proxy.coalesce import Flights, Passenger, Ticket, cancelled
+from only1mcp.proxy.desk import NotImplementedType
 from only1mcp.proxy.exchange import Exchange
 from only1mcp.proxy.route import Target
 from only1mcp.wire import jsonrpc
-from only1mcp.wire.mcp import STATELESS
+from only1mcp.wire.asks import MULTI_ROUND
+from only1mcp.wire.mcp import HANDSHAKE, STATELESS
 
 log = logging.getLogger("only1mcp.proxy")
 
@@ -39,6 +41,7 @@ class Forwarder:
         self._cache = cache
         self._metrics = metrics
         self._flights = Flights(self, metrics)
+        self._tasks: set[asyncio.Task[None]] = set()
         # What `notifications/cancelled` of a handshake client may refer to, and how the work for it is stopped.
         self._cancellable: dict[Ticket, Cancellable] = {}
 
@@ -69,14 +72,24 @@ class Forwarder:
             self.remember(self._flights.board(exchange, target, method, key))
             return None
         endpoint = target.group.pick(target.hash_key)
-        forwarding = _Forwarding(self, exchange, target, method, endpoint)
+        if exchange.era is STATELESS and target.group.era is HANDSHAKE and method in MULTI_ROUND:
+            work = exchange.snapshot.desk.lot.forward(exchange, target, method)
+            if not isinstance(work, NotImplementedType):
+                return work
+        forwarding = Forwarding(self, exchange, target, method, endpoint)
+        self.begin(forwarding)
+        return None
+
+    def begin(self, forwarding: Forwarding) -> None:
+        """Send the request on; the exchange is answered later, and may be left before that."""
+        exchange, target, endpoint = forwarding.exchange, forwarding.target, forwarding.endpoint
         stop = None if endpoint is None else maybe_begin(exchange, target, endpoint, self._metrics, forwarding.done)
         if stop is None:
-            return self._in_task(forwarding)
+            self._spawn(forwarding, None)
+            return
         forwarding.stop = stop
         exchange.http.defer(forwarding.abandon)
         self.remember(forwarding)
-        return None
 
     def cancel(self, session: str, request_id: bytes) -> None:
         """Stop what is done for a request, because its client says so; its response is an error."""
@@ -88,6 +101,10 @@ class Forwarder:
         """Answer the client, and keep the result where it may be kept."""
         if isinstance(answer.outcome, Passed):
             exchange.end_passing()
+            return
+        crossed = answer.era is not exchange.era and exchange.era is HANDSHAKE
+        if crossed and exchange.snapshot.desk.asker.wants_rounds(exchange, answer):
+            exchange.http.resume(self._rounds(exchange, target, method, answer))
             return
         status, body = to_client(exchange, target, method, answer)
         if exchange.cache_key is not None:
@@ -113,18 +130,33 @@ class Forwarder:
 
     def hand_over(self, passenger: Passenger, answer: Answer) -> None:
         """Answer the client with what another has asked for as well."""
-        status, body = to_client(passenger.exchange, passenger.target, passenger.method, answer)
-        passenger.exchange.reply(status, body)
+        exchange = passenger.exchange
+        exchange.cache_key = None  # it is kept already, where it may be
+        self.deliver(exchange, passenger.target, passenger.method, answer)
 
     def send_alone(self, passenger: Passenger) -> None:
         """Make a call for this one exchange after all, within the time that is left."""
-        forwarding = _Forwarding(self, passenger.exchange, passenger.target, passenger.method, None, passenger.began)
-        passenger.exchange.http.resume(self._in_task(forwarding))
+        forwarding = Forwarding(self, passenger.exchange, passenger.target, passenger.method, None, passenger.began)
+        self._spawn(forwarding, None)
 
-    async def _in_task(self, forwarding: _Forwarding, failure: BackendError | None = None) -> None:
-        exchange, target = forwarding.exchange, forwarding.target
-        forwarding.task = asyncio.current_task()
+    async def _rounds(self, exchange: Exchange, target: Target, method: str, answer: Answer) -> None:
+        try:
+            answer = await exchange.snapshot.desk.asker.rounds(exchange, target, method, answer)
+            self.deliver(exchange, target, method, answer)
+        except Only1MCPError as error:
+            exchange.refuse(error)
+
+    def _spawn(self, forwarding: Forwarding, failure: BackendError | None) -> None:
+        """Do it in a task of its own, which may outlive the exchange."""
+        task = asyncio.get_running_loop().create_task(self._in_task(forwarding, failure))
+        forwarding.task = task
+        forwarding.exchange.http.defer(forwarding.abandon)
         self.remember(forwarding)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _in_task(self, forwarding: Forwarding, failure: BackendError | None = None) -> None:
+        exchange, target = forwarding.exchange, forwarding.target
         try:
             answer = await perform(
                 exchange,
@@ -134,15 +166,18 @@ class Forwarder:
                 first=forwarding.endpoint,
                 failure=failure,
             )
-            self.deliver(exchange, target, forwarding.method, answer)
         except Only1MCPError as error:
-            exchange.refuse(error)
+            forwarding.done(error)
         except asyncio.CancelledError:
+            self.forget(forwarding)
             if not forwarding.cancelled:
                 raise
-            exchange.refuse(cancelled())
-        finally:
-            self.forget(forwarding)
+            forwarding.exchange.refuse(cancelled())
+        except Exception:
+            log.exception("exchange.failed")
+            forwarding.done(Only1MCPError("internal error"))
+        else:
+            forwarding.done(answer)
 
     def _key(self, cache: ResponseCache, exchange: Exchange, target: Target, method: str) -> Key | None:
         """Return what the answer may be found under, None where nobody has said that it may be kept."""
@@ -179,7 +214,7 @@ class Forwarder:
         return True
 
 
-class _Forwarding:
+class Forwarding:
     """One exchange on its way; `ticket` is how its client may call it off, None in the stateless era."""
 
     __slots__ = (
@@ -223,16 +258,21 @@ class _Forwarding:
     def elapsed_s(self) -> float:
         return self._loop.time() - self._began
 
-    def done(self, outcome: Answer | BackendError) -> None:
-        """Take the outcome of a call that went without a task; never raises, it is called from the event loop."""
+    def done(self, outcome: Answer | Only1MCPError) -> None:
+        """Take the outcome of the call; never raises, it is called from the event loop."""
         exchange, forwarder = self.exchange, self.forwarder
         forwarder.forget(self)
-        self.stop = None
+        in_task = self.task is not None
+        self.stop = self.task = None
         try:
             if isinstance(outcome, Answer):
                 forwarder.deliver(exchange, self.target, self.method, outcome)
-            elif outcome.retryable and not exchange.http.started_response:
-                exchange.http.resume(forwarder._in_task(self, outcome))
+            elif (
+                isinstance(outcome, BackendError)
+                and outcome.retryable
+                and not (in_task or exchange.http.started_response)
+            ):
+                forwarder._spawn(self, outcome)
             else:
                 exchange.refuse(outcome)
         except Only1MCPError as error:
@@ -243,11 +283,16 @@ class _Forwarding:
                 exchange.refuse(Only1MCPError("internal error"))
 
     def abandon(self) -> None:
-        """Nobody waits for what goes without a task."""
+        """The client has gone: nobody waits, unless it can come back to its stream."""
+        journal = self.exchange.journal
+        if journal is not None and journal.detached():
+            return
         self.forwarder.forget(self)
         stop, self.stop = self.stop, None
         if stop is not None:
             stop()
+        elif self.task is not None:
+            self.task.cancel()
 
     def cancel(self) -> None:
         """The client says that it does not wait any more; it gets an error as its response."""

@@ -3,4 +3,5 @@ cdef class Group:
     cdef public dict endpoints
     cdef public object _only
     cdef public bint shares
+    cdef public object era
     cdef public object _balancer

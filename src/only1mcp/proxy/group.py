@@ -9,6 +9,7 @@ from only1mcp.backend.endpoint import Endpoint, State
 from only1mcp.backend.inventory import Inventory
 from only1mcp.config.schema import LoadBalancer, ToolRules
 from only1mcp.proxy.router import Balancer
+from only1mcp.wire.mcp import Era
 
 # A member costs more to look up in its class than the comparison with it.
 _UP, _CONNECTING = State.UP, State.CONNECTING
@@ -25,6 +26,10 @@ class Group:
         self._only = next(iter(self.endpoints.values())) if len(weights) == 1 and weights[0][1] > 0 else None
         # Whether the operator trusts all of them to say which results are public.
         self.shares = all(endpoint.config.shared_cache for endpoint in self.endpoints.values())
+        # The era of the group, as far as it was ever met: that of its first backend where they differ.
+        self.era: Era | None = None
+        for endpoint in self.endpoints.values():
+            endpoint.on_era = self._learn_era
         self._balancer = Balancer(settings.algorithm, weights, settings.virtual_nodes, random.Random())
 
     @property
@@ -53,6 +58,9 @@ class Group:
             state = only.state
             return only if (state is _UP or state is _CONNECTING) and only.id not in without else None
         return self._pick(key, _UP, without) or self._pick(key, _CONNECTING, without)
+
+    def _learn_era(self) -> None:
+        self.era = next((e.era for e in self.endpoints.values() if e.era is not None), None)
 
     def _pick(self, key: bytes | None, state: State, without: frozenset[str]) -> Endpoint | None:
         endpoints = self.endpoints

@@ -18,8 +18,8 @@ IMPLEMENTATION = {"name": "only1mcp", "title": "Only1MCP", "version": __version_
 _STAMP = b'"_meta":{' + orjson.dumps(mcp.META_SERVER_INFO) + b":" + orjson.dumps(IMPLEMENTATION) + b"}"
 
 
-def initialize(catalog: Catalog, message: Envelope) -> tuple[str, bytes, bytes]:
-    """Return the negotiated revision, the client's capabilities and the result (2025-11-25 "Lifecycle").
+def initialize(catalog: Catalog, message: Envelope) -> tuple[str, bytes, bytes, bytes]:
+    """Return the negotiated revision, the client's capabilities, its info and the result (2025-11-25 "Lifecycle").
 
     Raise `ProtocolError` (-32602) for params that are not those of `initialize`.
     """
@@ -39,7 +39,8 @@ def initialize(catalog: Catalog, message: Envelope) -> tuple[str, bytes, bytes]:
     }
     if catalog.instructions:
         result["instructions"] = catalog.instructions
-    return revision, orjson.dumps(capabilities), orjson.dumps(result)
+    info = orjson.dumps(params.get("clientInfo"))
+    return revision, orjson.dumps(capabilities), info, orjson.dumps(result)
 
 
 def discover(catalog: Catalog) -> bytes:

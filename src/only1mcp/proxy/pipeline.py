@@ -35,7 +35,7 @@ from only1mcp.proxy.exchange import Exchange, Snapshot
 from only1mcp.proxy.forward import Forwarder
 from only1mcp.proxy.ratelimit import RateLimiter, address_key
 from only1mcp.proxy.readiness import health_body, ready_body
-from only1mcp.proxy.route import find_target
+from only1mcp.proxy.route import Target, find_target
 from only1mcp.proxy.sizes import check_sizes
 from only1mcp.proxy.verdict import Verdict
 from only1mcp.wire import classify, jsonrpc, mcp
@@ -113,7 +113,8 @@ class Pipeline:
             exchange.cors = verdict.cors
             self._authenticate(exchange)
             return
-        self._origin.check(head)
+        if http.vouched is None:
+            self._origin.check(head)
         exchange.cors = self._origin.cors_headers(head)
         path = head.target
         if path != exchange.snapshot.path:
@@ -149,6 +150,9 @@ class Pipeline:
             exchange.reply(status, body)
 
     def _authenticate(self, exchange: Exchange) -> None:
+        if exchange.http.vouched is not None:
+            exchange.principal = exchange.http.vouched
+            return
         try:
             exchange.principal = self._authenticator.authenticate(exchange.http.head)
         except NotAuthenticated:
@@ -162,7 +166,9 @@ class Pipeline:
         if era is STATELESS or method not in (b"GET", b"DELETE"):
             exchange.empty(405, [(b"allow", b"POST" if era is STATELESS else b"POST, DELETE")])
         elif method == b"GET":
-            exchange.empty(405, [(b"allow", b"POST, DELETE")])
+            self._admit(exchange)
+            self._open_session(exchange)
+            exchange.snapshot.desk.sessions.open_stream(exchange)
         else:
             self._admit(exchange)
             self._open_session(exchange)
@@ -170,6 +176,8 @@ class Pipeline:
             assert token is not None
             assert exchange.principal is not None
             self._sealer.terminate(token.decode("latin-1"), exchange.principal.id, self._wall_clock())
+            assert exchange.session is not None
+            exchange.snapshot.desk.session_ended(exchange.session.id)
             exchange.empty(204)
 
     # The body has arrived.
@@ -249,9 +257,7 @@ class Pipeline:
             return None
         self._open_session(exchange)
         if message.kind != REQUEST:
-            # Answers can only belong to requests of ours, of which there are none; they reach nobody.
-            if message.method == "notifications/cancelled":
-                self._cancel(exchange, message)
+            self._heard(exchange, message)
             exchange.empty(202)
             return None
         if message.method == "ping":
@@ -259,10 +265,19 @@ class Pipeline:
             return None
         return self._route(exchange, message, message.method or "")
 
+    def _heard(self, exchange: Exchange, message: Envelope) -> None:
+        """Take a response or a notification; what concerns nothing of this session's reaches nobody."""
+        assert exchange.session is not None
+        asker = exchange.snapshot.desk.asker
+        if message.kind != NOTIFICATION:
+            asker.answered(exchange.session, message)
+        elif not asker.notified(exchange.session, message) and message.method == "notifications/cancelled":
+            self._cancel(exchange, message)
+
     def _initialize(self, exchange: Exchange, message: Envelope) -> None:
         assert exchange.principal is not None
-        revision, capabilities, result = local.initialize(exchange.snapshot.catalog, message)
-        token = self._sealer.seal(exchange.principal.id, revision, capabilities, self._wall_clock())
+        revision, capabilities, info, result = local.initialize(exchange.snapshot.catalog, message)
+        token = self._sealer.seal(exchange.principal.id, revision, capabilities, self._wall_clock(), info)
         extra = [(mcp.HEADER_SESSION, token.encode("ascii"))]
         exchange.reply(200, jsonrpc.result(exchange.id, result), extra)
 
@@ -297,16 +312,34 @@ class Pipeline:
             exchange.reply(200, pages.list(message, exchange.era, exchange.principal, now_s, self._metrics))
             return None
         if CAPABILITY_OF.get(method) not in catalog.capabilities:
-            raise RequestRefused(f"the method {method!r:.80} is not served", code=METHOD_NOT_FOUND, http_status=404)
+            return self._rare(exchange, message, method)
         target = find_target(exchange, message, method)
         if self._forwarder.maybe_cached(exchange, target, method):
             return None
+        return self._send(exchange, target, method)
+
+    def _send(self, exchange: Exchange, target: Target, method: str) -> Coroutine[Any, Any, None] | None:
         if self._in_flight >= exchange.snapshot.max_in_flight:
             raise Overloaded("too many requests in flight", data={"hint": "retry after a moment"})
         # Not in a task: of requests that arrive together, every one is admitted before the first task begins.
         self._in_flight += 1
         exchange.forwarded = True
         return self._forwarder.forward(exchange, target, method)
+
+    def _rare(self, exchange: Exchange, message: Envelope, method: str) -> Coroutine[Any, Any, None] | None:
+        """Serve what no backend is simply asked."""
+        desk = exchange.snapshot.desk
+        if exchange.era is STATELESS:
+            if method == "subscriptions/listen":
+                desk.hub.listen(exchange, message)
+                return None
+            if method in mcp.TASK_METHODS:
+                return self._send(exchange, desk.tasks.route(exchange, message, method), method)
+        elif method == "logging/setLevel":
+            return desk.sessions.set_level(exchange, message)
+        elif method in ("resources/subscribe", "resources/unsubscribe"):
+            return desk.hub.subscribe(exchange, message, on=method == "resources/subscribe")
+        raise RequestRefused(f"the method {method!r:.80} is not served", code=METHOD_NOT_FOUND, http_status=404)
 
     # The last byte has left, or the client has.
 
@@ -317,6 +350,8 @@ class Pipeline:
             self._in_flight -= 1
         duration_s = perf_counter() - exchange.began
         self._metrics.request_finished(exchange.method, http.status, duration_s)
+        if exchange.streaming and exchange.session is not None and exchange.journal is None:
+            exchange.snapshot.desk.asker.over(exchange)
         if exchange.error is not None:
             self._metrics.error(exchange.error.source)
         log_request(exchange, duration_s)

@@ -54,7 +54,7 @@ def find_target(exchange: Exchange, message: Envelope, method: str) -> Target:
     if item is None or (method == "tools/call" and not _may_call(exchange, item)):
         kind = "tool" if method == "tools/call" else "prompt"
         raise RequestRefused(f"unknown {kind}: {name[:100]!r}", data={"name": name[:100]})
-    if exchange.era is STATELESS and item.annotations:
+    if exchange.era is STATELESS and item.annotations and exchange.http.vouched is None:
         check_params(item.annotations, arguments_of(message), exchange.http.head.headers)
     return _to_item(exchange, item, name, span)
 

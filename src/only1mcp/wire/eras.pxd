@@ -6,6 +6,8 @@ cdef class Outbound:
     cdef public bytes progress_token
 
 
-cpdef Outbound to_backend(Envelope request, bytes id, client, backend, str revision, caller, tuple replace=*)
+cpdef Outbound to_backend(
+    Envelope request, bytes id, client, backend, str revision, caller, tuple replace=*, bytes level=*
+)
 cpdef tuple to_client(Envelope answer, bytes id, str method, str uri, client, backend, bytes server_info)
 cpdef _progress_token(bytes data, tuple meta)

@@ -62,10 +62,12 @@ def to_backend(
     revision: str,
     caller: Caller,
     replace: Edit | None = None,
+    level: bytes | None = None,
 ) -> Outbound:
     """Return the request as this backend must see it: our id, its own name or URI (`replace`), its era's `_meta`.
 
-    `revision` is the backend's. A progress token becomes the id, so that two clients' tokens never meet in one session.
+    `revision` is the backend's, `level` (a JSON text) the log level that a handshake client has set for its session. A
+    progress token becomes the id, so that two clients' tokens never meet in one session.
     """
     data = request.data
     edits: list[Edit] = [] if replace is None else [replace]
@@ -76,7 +78,10 @@ def to_backend(
     drop: tuple[str, ...] = ()
     if client is HANDSHAKE and backend is STATELESS:
         put.update(stateless_meta(revision, caller))
-        drop = (mcp.META_LOG_LEVEL,)
+        if level is None:
+            drop = (mcp.META_LOG_LEVEL,)
+        else:
+            put[mcp.META_LOG_LEVEL] = level
     elif client is STATELESS and backend is HANDSHAKE:
         drop = mcp.STATELESS_REQUEST_META
     if put or drop:

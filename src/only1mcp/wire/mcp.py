@@ -70,6 +70,10 @@ CAPABILITY_OF: Final = {
 # Results that must carry ttlMs and cacheScope in the stateless era (2026-07-28 "Caching").
 CACHEABLE: Final = frozenset({"server/discover", "resources/read", *LIST_METHODS})
 
+# The extension io.modelcontextprotocol/tasks; each names its task in `params.taskId`.
+TASKS_EXTENSION: Final = "io.modelcontextprotocol/tasks"
+TASK_METHODS: Final = frozenset({"tasks/get", "tasks/update", "tasks/cancel"})
+
 HEADER_VERSION: Final = b"mcp-protocol-version"
 HEADER_SESSION: Final = b"mcp-session-id"
 HEADER_METHOD: Final = b"mcp-method"

@@ -1,0 +1,79 @@
+"""A long stream of events to one client: bounded, kept alive by comments, cut when its reader stops reading."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from only1mcp.wire import sse
+
+if TYPE_CHECKING:
+    from only1mcp.proxy.exchange import Exchange
+
+# A listener that does not read is cut rather than given part of what it asked for: it listens again and asks anew.
+MAX_WAITING_BYTES: Final = 256 * 1024
+# Comments keep middleboxes from closing a stream on which nothing happens, and find out clients that are gone.
+KEEP_ALIVE_S: Final = 25.0
+KEEP_ALIVE: Final = b": \n\n"
+
+
+class ClientStream:
+    """Owns the response of `exchange` from `open` to `close`; `on_end` is called once, however it ends."""
+
+    __slots__ = ("_ended", "_exchange", "_on_end", "_timer")
+
+    def __init__(self, exchange: Exchange, on_end: Callable[[ClientStream], None]) -> None:
+        self._exchange = exchange
+        self._on_end = on_end
+        self._ended = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    def open(self, first: bytes) -> None:
+        """Begin the response with these events; call from `on_head` or `on_request`, which then return None."""
+        self._exchange.interim_events(first)
+        self._exchange.http.defer(self._gone)
+        self._arm()
+
+    def send(self, message: bytes, id: str | None = None) -> None:
+        """Send one message; a client that leaves too much unread loses the stream."""
+        if self._ended:
+            return
+        if self._exchange.http.waiting_bytes > MAX_WAITING_BYTES:
+            self.cut()
+            return
+        self._exchange.interim_events(sse.encode(message, id=id))
+
+    def close(self, last: bytes | None = None) -> None:
+        """End the stream in order, with a last message where there is one."""
+        if not self._ended:
+            if last is not None:
+                self.send(last)
+            self._finish()
+            if not self._exchange.http.client_gone and not self._exchange.http.finished:
+                self._exchange.http.end_stream()
+
+    def cut(self) -> None:
+        """End the stream so that the client sees that it is not complete."""
+        if not self._ended:
+            self._finish()
+            self._exchange.http.cut()
+
+    def _gone(self) -> None:
+        self._finish()
+
+    def _finish(self) -> None:
+        if not self._ended:
+            self._ended = True
+            if self._timer is not None:
+                self._timer.cancel()
+            self._on_end(self)
+
+    def _arm(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(KEEP_ALIVE_S, self._keep_alive)
+
+    def _keep_alive(self) -> None:
+        if not self._ended:
+            if self._exchange.http.waiting_bytes == 0:
+                self._exchange.interim_events(KEEP_ALIVE)
+            self._arm()
