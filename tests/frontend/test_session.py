@@ -118,6 +118,38 @@ def sealed(capabilities: Any) -> dict[str, Any]:
     return value
 
 
+def test_a_session_knows_its_client_and_its_worker() -> None:
+    info = b'{"name":"c","version":"1","title":"dropped","icons":[]}'
+    session = SessionSealer(KEY).open(SessionSealer(KEY, 7).seal("p", "2025-11-25", b"{}", NOW, info), "p", NOW)
+    assert session is not None
+    assert (session.client_info, session.worker) == (b'{"name":"c","version":"1"}', 7)
+
+
+@pytest.mark.parametrize("info", [b"", b"null", b"[]", b'{"name":"c"}', b'{"name":1,"version":"1"}'])
+def test_a_client_that_does_not_say_who_it_is(info: bytes) -> None:
+    sealer = SessionSealer(KEY)
+    session = sealer.open(sealer.seal("p", "2025-11-25", b"{}", NOW, info), "p", NOW)
+    assert session is not None
+    assert session.client_info == b""
+
+
+@given(st.text(min_size=1, max_size=200), st.text(max_size=200))
+@settings(max_examples=100)
+def test_any_name_fits_beside_what_decides(name: str, version: str) -> None:
+    sealer = SessionSealer(KEY)
+    info = orjson.dumps({"name": name, "version": version})
+    decides = b'{"elicitation":{"form":{},"url":{}},"sampling":{"tools":{},"context":{}},"roots":{"listChanged":true}}'
+    token = sealer.seal("p", "2025-11-25", decides, NOW, info)
+    session = sealer.open(token, "p", NOW)
+    assert session is not None
+    assert len(token) <= MAX_TOKEN_CHARS
+    assert session.capabilities == decides
+    if session.client_info:
+        kept = orjson.loads(session.client_info)
+        assert name.startswith(kept["name"])
+        assert version.startswith(kept["version"])
+
+
 def test_large_capabilities_keep_what_decides() -> None:
     big = {
         "experimental": {f"feature-{i}": {"note": "x" * 50} for i in range(100)},

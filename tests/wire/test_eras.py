@@ -15,7 +15,7 @@ from only1mcp.errors import BackendAnswerError, ProtocolError
 from only1mcp.wire import eras, jsonrpc, mcp
 from only1mcp.wire.eras import Caller
 from only1mcp.wire.jsonrpc import Edit
-from only1mcp.wire.mcp import Era
+from only1mcp.wire.mcp import META_LOG_LEVEL, Era
 
 H, S = Era.HANDSHAKE, Era.STATELESS
 CALLER = Caller(client_info=b'{"name":"us"}')
@@ -402,3 +402,11 @@ def test_own_params() -> None:
 def test_status_of_a_code(code: int, status: int) -> None:
     assert eras.http_status(code, S) == status
     assert eras.http_status(code, H) == 200
+
+
+@pytest.mark.parametrize("params", [b"{}", b'{"_meta":{"io.modelcontextprotocol/logLevel":"debug"}}'])
+def test_the_level_of_a_session_is_told_to_stateless_backends_alone(params: bytes) -> None:
+    message = scan(request(params))
+    for backend, told in ((S, "error"), (H, orjson.loads(params).get("_meta", {}).get(META_LOG_LEVEL))):
+        sent = eras.to_backend(message, b"99", H, backend, "2026-07-28", CALLER, None, b'"error"')
+        assert params_of(sent).get("_meta", {}).get(META_LOG_LEVEL) == told
