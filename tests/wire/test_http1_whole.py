@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 from tests.wire.test_http1 import MAX_BODY, MAX_HEADER, post
 
-from only1mcp.wire.http1_client import ClientConnection
+from only1mcp.errors import ProtocolError
+from only1mcp.wire.http1_client import LARGE_PIECE_BYTES, ClientConnection
+from only1mcp.wire.http1_events import END, ResponseHead
 from only1mcp.wire.http1_server import ServerConnection
 
 pytest.importorskip("only1mcp._fast.framing", reason="the compiled parts are not built: make build")
@@ -118,3 +120,64 @@ def test_what_is_no_whole_answer_is_left_to_the_events(raw: bytes) -> None:
     assert connection.maybe_whole(raw) is None
     connection.receive_data(raw)
     assert connection.maybe_whole(whole) is None
+
+
+BODY = bytes(range(256)) * 800
+FRAMED = {
+    "length": (b"Content-Length: %d" % len(BODY), BODY),
+    "chunks": (
+        b"Transfer-Encoding: chunked",
+        b"%x\r\n%b\r\n5\r\n%b\r\n0\r\n\r\n" % (len(BODY) - 5, BODY[:-5], BODY[-5:]),
+    ),
+    "the end": (b"Connection: close", BODY),
+}
+
+
+def read(connection: ClientConnection) -> tuple[list[ResponseHead], bytes, bool]:
+    """Return the heads, the body and whether it has ended, as far as they are here."""
+    heads, body = [], b""
+    while (event := connection.next_event()) is not None:
+        if event is END:
+            return heads, body, True
+        if isinstance(event, ResponseHead):
+            heads.append(event)
+        else:
+            assert isinstance(event, bytes)
+            body += event
+    return heads, body, False
+
+
+@pytest.mark.parametrize("interim", [b"", b"HTTP/1.1 100 Continue\r\n\r\n"])
+@pytest.mark.parametrize("framing", FRAMED)
+@pytest.mark.parametrize("missing", [0, 1, 6, 20_000])
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_response_may_begin_with_a_large_piece(framing: str, missing: int, at_once: bool, interim: bytes) -> None:
+    field, framed = FRAMED[framing]
+    raw = interim + b"HTTP/1.1 200 OK\r\n%b\r\n\r\n%b" % (field, framed)
+    connection = ClientConnection(MAX_HEADER)
+    connection.send_prepared(b"POST / HTTP/1.1\r\nhost: a\r\n", b"{}")
+    connection.receive_data(raw[: len(raw) - missing])
+    assert connection.maybe_whole(raw) is None
+    heads, body, ended = ([], b"", False) if at_once else read(connection)
+    if missing:
+        assert not ended
+        connection.receive_data(raw[len(raw) - missing :])
+    connection.receive_eof()
+    more_heads, more_body, _ = read(connection)
+    assert ([head.status for head in heads + more_heads], body + more_body) == ([200], BODY)
+
+
+def test_what_follows_a_short_response_in_a_large_piece_is_not_lost() -> None:
+    connection = ClientConnection(MAX_HEADER)
+    connection.send_prepared(b"POST / HTTP/1.1\r\nhost: a\r\n", b"{}")
+    connection.receive_data(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok" + bytes(LARGE_PIECE_BYTES))
+    assert read(connection)[1:] == (b"ok", True)
+    assert not connection.reusable
+
+
+def test_a_head_is_no_longer_for_coming_in_a_large_piece() -> None:
+    connection = ClientConnection(MAX_HEADER)
+    connection.send_prepared(b"POST / HTTP/1.1\r\nhost: a\r\n", b"{}")
+    connection.receive_data(b"HTTP/1.1 200 OK\r\nA: %b\r\n\r\n" % (b"x" * LARGE_PIECE_BYTES))
+    with pytest.raises(ProtocolError):
+        connection.next_event()

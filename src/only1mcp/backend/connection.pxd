@@ -16,6 +16,7 @@ cdef class HttpConnection:
     cdef public bint _writing
     cdef public object _waiter
     cdef public object _receiver
+    cdef public object _taker
     cdef public bint sent
     cdef public bint answered
     cdef public object _early
@@ -27,4 +28,6 @@ cdef class HttpConnection:
     cpdef maybe_event(self)
     cpdef bint finish(self)
     cpdef bint usable(self)
+    cpdef bint _pour_at_once(self, take) except -1
+    cpdef _pause_reading(self)
     cpdef _wake(self)

@@ -12,7 +12,7 @@ from typing import Final, Protocol, cast
 
 from only1mcp._fast import readable
 from only1mcp.errors import BackendAnswerError, BackendUnavailable, ProtocolError
-from only1mcp.wire.http1_client import ClientConnection
+from only1mcp.wire.http1_client import LARGE_PIECE_BYTES, ClientConnection
 from only1mcp.wire.http1_events import END, End, Headers, ResponseHead
 
 # Without a limit a backend that accepts no connection, or speaks no TLS, would hold a call until its own deadline.
@@ -27,6 +27,7 @@ READ_HIGH_WATER_BYTES: Final = 256 * 1024
 WRITE_SLICE_BYTES: Final = 64 * 1024
 
 Event = ResponseHead | bytes | End
+Taker = Callable[[bytes], bool]
 
 
 class Receiver(Protocol):
@@ -74,13 +75,12 @@ class HttpConnection:
         self._reading = True
         self._writing = True
         self._waiter: asyncio.Future[None] | None = None
-
         self._receiver: Receiver | None = None
-
+        self._taker: Taker | None = None
         # The exchange. `sent`, `answered`: a byte of the request left us, a byte of the answer came.
         self.sent = False
         self.answered = False
-        self._early: Event | None = None  # came while the request was still being written
+        self._early: Event | None = None  # came before it was asked for
         self._cut = False  # the rest of the request was not written
         self.ended = False  # `END` was returned
         self._unread = 0
@@ -91,6 +91,7 @@ class HttpConnection:
     async def request(self, method: bytes, target: bytes, headers: Headers, body: bytes) -> ResponseHead:
         """Send a request and return the head of its final answer; raise `BackendAnswerError` when none comes."""
         self.sent = self.answered = self._cut = self.ended = False
+        self._early = None
         self._unread = 0
         if self.state is not _IDLE or self._transport is None or self._transport.is_closing():
             self.abort()
@@ -112,6 +113,7 @@ class HttpConnection:
         assert self._transport is not None
         data = self._http.send_prepared(prepared, body)
         self.answered = self._cut = self.ended = False
+        self._early = None
         self._unread = 0
         self.state = _BUSY
         self.exchanges += 1
@@ -124,6 +126,24 @@ class HttpConnection:
         while (event := self.maybe_event()) is None:
             await self._changed()
         return event
+
+    async def pour(self, take: Taker) -> bool:
+        """Give the rest of the body to `take`, every piece as soon as it comes; raise as `next_event`.
+
+        Return True at its end, False when `take` wants no more for now: nothing is read then, until it is called again.
+        """
+        while (event := self.maybe_event()) is not END:
+            if event is None:
+                self._taker = take
+                try:
+                    await self._changed()
+                    if self._taker is not take:
+                        return False
+                finally:
+                    self._taker = None
+            elif isinstance(event, bytes) and not take(event):
+                return False
+        return True
 
     def maybe_event(self) -> Event | None:
         """Return the next piece if it is here, else None; raise as `next_event`."""
@@ -227,12 +247,16 @@ class HttpConnection:
                 self._unread = len(data)
                 self._http.receive_data(data)
                 receiver.begun()
+                # What would come before the receiver goes on could only be gathered.
+                if self._unread > LARGE_PIECE_BYTES:
+                    self._pause_reading()
             return
         self._unread += len(data)
         self._http.receive_data(data)
-        if self._unread > READ_HIGH_WATER_BYTES and self._reading and self._transport is not None:
-            self._reading = False
-            self._transport.pause_reading()
+        if self._taker is not None and self._pour_at_once(self._taker):
+            return
+        if self._unread > READ_HIGH_WATER_BYTES:
+            self._pause_reading()
         self._wake()
 
     def eof_received(self) -> None:
@@ -257,6 +281,29 @@ class HttpConnection:
         self._wake()
 
     # Below, in call order.
+
+    def _pour_at_once(self, take: Taker) -> bool:
+        """Give away what is here of the body; return False where whoever called `pour` has to go on."""
+        try:
+            while (event := self._http.next_event()) is not None:
+                if event is END:
+                    self.ended = True
+                    self._early = END
+                    return False
+                if isinstance(event, bytes) and not take(event):
+                    # What does not come yet costs neither memory nor copies.
+                    self._taker = None
+                    self._pause_reading()
+                    return False
+        except ProtocolError:
+            return False  # it is raised again
+        self._unread = 0
+        return True
+
+    def _pause_reading(self) -> None:
+        if self._reading and self.state is _BUSY and self._transport is not None:
+            self._reading = False
+            self._transport.pause_reading()
 
     async def _write_slices(self, transport: asyncio.Transport, data: memoryview) -> None:
         for start in range(0, len(data), WRITE_SLICE_BYTES):

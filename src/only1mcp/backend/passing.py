@@ -7,7 +7,6 @@ import asyncio
 from only1mcp._fast import PassingScanner
 from only1mcp.backend.base import PASSED, Clock, Flow, Passage, Passed
 from only1mcp.backend.connection import HttpConnection
-from only1mcp.wire.http1_events import END
 from only1mcp.wire.sse import OpenEvent
 
 
@@ -43,9 +42,11 @@ class Passing:
         self._passage = passage
         self._clock = clock
         self._scanner = PassingScanner(id, passage.id)
-        # With the announced length complete, a message that is not would look as if it were: one octet stays behind.
-        self._lags = False
-        self._last = b""
+        # Of the announced length, what has not passed yet.
+        self._left: int | None = None
+        self._event: OpenEvent | None = None
+        # What a piece raised that was taken outside of our task.
+        self._error: Exception | None = None
 
     def maybe_begin(self, beginning: bytes, length: int | None) -> bool:
         """Let the beginning of a message pass, if it is a result and may; `length` is that of the whole message."""
@@ -54,45 +55,53 @@ class Passing:
             length += len(self._passage.id) - len(self._id)
         if not self._scanner.has_result or not self._passage.begin_passing(length):
             return False
-        self._lags = length is not None
+        self._left = length
         self._let_pass(parts)
         return True
 
     async def pass_body(self, connection: HttpConnection) -> Passed:
         """Let the rest of the body pass."""
-        await self._keep_pace()
-        while (piece := await connection.next_event()) is not END:
-            assert isinstance(piece, bytes)
-            await self._take(piece)
+        await self._pour(connection)
         self._scanner.receive_eof()
         return PASSED
 
     async def pass_event(self, connection: HttpConnection, event: OpenEvent) -> bytes | None:
         """Let the rest of the event pass; return what came behind it, None when the stream ends inside."""
-        await self._keep_pace()
-        while (piece := await connection.next_event()) is not END:
-            assert isinstance(piece, bytes)
-            for part in event.receive_data(piece):
-                await self._take(part)
-            if event.complete:
-                self._scanner.receive_eof()
-                return event.rest
-        return None
+        self._event = event
+        await self._pour(connection)
+        if not event.complete:
+            return None
+        self._scanner.receive_eof()
+        return event.rest
 
-    async def _take(self, piece: bytes) -> None:
-        self._let_pass(self._scanner.receive_data(piece))
+    async def _pour(self, connection: HttpConnection) -> None:
         await self._keep_pace()
+        while not await connection.pour(self._take):
+            error, self._error = self._error, None
+            if error is not None:
+                raise error
+            await self._keep_pace()
+            if self._event is not None and self._event.complete:
+                return
+
+    def _take(self, piece: bytes) -> bool:
+        try:
+            if self._event is None:
+                self._let_pass(self._scanner.receive_data(piece))
+            else:
+                for part in self._event.receive_data(piece):
+                    self._let_pass(self._scanner.receive_data(part))
+        except Exception as error:  # noqa: BLE001 (raised into the event loop it would not reach the call)
+            self._error = error
+            return False
+        return not self._passage.must_drain and not (self._event is not None and self._event.complete)
 
     def _let_pass(self, parts: list[bytes | memoryview]) -> None:
-        if self._lags and parts:
-            if self._last:
-                parts.insert(0, self._last)
-            if self._scanner.complete:
-                self._lags = False
-            else:
-                last = parts.pop()
-                self._last = bytes(last[-1:])
-                parts.append(memoryview(last)[:-1])
+        if self._left is not None:
+            self._left -= sum(map(len, parts))
+            if self._left <= 0 and parts and not self._scanner.complete:
+                # With the announced length complete, a message that is not would look as if it were.
+                parts.append(memoryview(parts.pop())[:-1])
         self._passage.let_pass(parts)
 
     async def _keep_pace(self) -> None:

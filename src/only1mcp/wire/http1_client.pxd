@@ -14,6 +14,7 @@ cdef class ClientConnection:
     cdef public object _body
     cdef public bytes _method
     cdef public list _pieces
+    cdef public bytes _first
     cdef public int _interim
     cdef public KnownHead _known
     cdef public ResponseHead _known_head
@@ -28,4 +29,5 @@ cdef class ClientConnection:
     cpdef tuple _read_whole(self, bytes data)
     cpdef start_next_cycle(self)
     cpdef _next_head(self)
+    cpdef _put_first(self)
     cpdef _next_data(self)

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 # Interim responses that one request may get before its answer; more is a way to keep us busy for ever.
 MAX_INTERIM_RESPONSES: Final = 16
 
+# A first piece above this is not copied into the buffer and out of it again.
+LARGE_PIECE_BYTES: Final = 128 * 1024
+
 # A member costs more to look up in its class than the comparison with it.
 _HEAD, _BODY, _DONE, _CLOSED, _ERROR = State
 
@@ -52,6 +55,8 @@ class ClientConnection:
         self._h11: h11.Connection | None = None
         self._body: Body = NO_BODY
         self._pieces: list[bytes] = []
+        # A large first piece, which is not copied through the buffer.
+        self._first = b""
         # Of the request that was sent; empty when there is none.
         self._method = b""
         self._interim = 0
@@ -91,10 +96,16 @@ class ClientConnection:
 
     def receive_data(self, data: bytes) -> None:
         self.response_started = True
-        if not self._buffer and self._state is _BODY and self._body.maybe_take(data):
-            self._pieces.append(data)  # what most pieces of a large body come to, and needs no copy
-        else:
-            self._buffer += data
+        if self._first:
+            self._put_first()
+        elif not self._buffer:
+            if self._state is _BODY and self._body.maybe_take(data):
+                self._pieces.append(data)  # what most pieces of a large body come to, and needs no copy
+                return
+            if self._state is _HEAD and len(data) > LARGE_PIECE_BYTES:
+                self._first = data
+                return
+        self._buffer += data
 
     def receive_eof(self) -> None:
         self._eof = True
@@ -123,7 +134,7 @@ class ClientConnection:
 
         In place of `receive_data` and the events of such an answer.
         """
-        if self._state is not _HEAD or self._h11 is not None or self._buffer or self._method == b"HEAD":
+        if self._state is not _HEAD or self._h11 is not None or self._method == b"HEAD" or self._buffer or self._first:
             return None
         known = self._known
         size = -1 if known is None else known.matches(data)
@@ -165,11 +176,18 @@ class ClientConnection:
     def _next_head(self) -> ClientEvent | None:
         # The first look, as in the server; and where h11 has begun, it goes on.
         if self._h11 is None and not self._cutter.seen:
-            plain = read_response(self._buffer, self._max_header)
+            plain = read_response(self._first or self._buffer, self._max_header)
             if plain is not None:
                 status, headers, index, length, chunked, close, size = plain
-                del self._buffer[:size]
-                return self._begin(ResponseHead(status, headers, b"1.1", length, chunked, index), close)
+                begun = self._begin(ResponseHead(status, headers, b"1.1", length, chunked, index), close)
+                if self._first:
+                    rest, self._first = self._first[size:], b""
+                    self.receive_data(rest)
+                else:
+                    del self._buffer[:size]
+                return begun
+        if self._first:
+            self._put_first()
         while (raw := self._cutter.maybe_cut(self._buffer)) is not None:
             if self._h11 is None:
                 self._h11 = h11_after(self._method)
@@ -182,6 +200,10 @@ class ClientConnection:
         if self._eof:
             raise ProtocolError("connection closed before the response was complete")
         return None
+
+    def _put_first(self) -> None:
+        self._buffer += self._first
+        self._first = b""
 
     def _begin(self, head: ResponseHead, close: bool) -> ResponseHead:
         self._state = _BODY
