@@ -13,6 +13,7 @@ from only1mcp._fast import scan
 from only1mcp.backend.endpoint import Endpoint
 from only1mcp.config.schema import Config
 from only1mcp.frontend.http_exchange import HttpExchange
+from only1mcp.frontend.repeat import Repeat
 from only1mcp.frontend.session import Session
 from only1mcp.proxy.auth import Principal
 from only1mcp.proxy.catalog import Catalog
@@ -59,6 +60,9 @@ class Channel:
         self.closed = True
 
     def settle(self) -> None:
+        pass
+
+    def remember(self, repeat: Repeat) -> None:
         pass
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:

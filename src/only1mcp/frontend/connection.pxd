@@ -34,6 +34,7 @@ cdef class Connection:
     cdef public object _upload
     cdef public int _probes
 
+    cpdef data_received(self, data)
     cpdef send_response(self, status, headers, bytes body)
     cpdef settle(self)
     cpdef exchange_over(self)

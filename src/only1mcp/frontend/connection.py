@@ -181,6 +181,8 @@ class Connection:
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         self._runner.run(work)
 
+    def remember(self, repeat: Any) -> None: ...
+
     async def drain_writes(self) -> None:
         await self._gate.wait()
 
@@ -394,7 +396,5 @@ class Connection:
         elif self._wire.pending_bytes:
             limit = self._header_s
             self._refuse(ProtocolError(f"expected the whole head within {limit:g} s", http_status=408))
-        elif unsent:
-            self.abort()
         else:
-            self.close()
+            (self.abort if unsent else self.close)()

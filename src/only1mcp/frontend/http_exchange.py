@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from only1mcp.frontend.limits import WRITE_BUFFER_BYTES
 from only1mcp.wire.http1_events import Headers, RequestHead
+
+if TYPE_CHECKING:
+    from only1mcp.frontend.repeat import Repeat
 
 
 class Application(Protocol):
@@ -38,6 +41,9 @@ class Channel(Protocol):
 
     def settle(self) -> None:
         """The response is complete: finish the exchange as soon as nothing runs for it any more."""
+
+    def remember(self, repeat: Repeat) -> None:
+        """Let `repeat` answer requests that differ from this one in their id alone."""
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         """Make `work` the task of the exchange."""
@@ -129,6 +135,10 @@ class HttpExchange:
         """Let a task answer a deferred exchange after all."""
         self.on_cancel = None
         self._channel.run(work)
+
+    def may_repeat(self, repeat: Repeat) -> None:
+        """Have requests of this connection that differ from this one in their id alone answered by `repeat`."""
+        self._channel.remember(repeat)
 
     def start_stream(self, status: int, headers: Headers, length: int | None = None) -> None:
         """Send the head of a response whose body follows by `write`, up to `end_stream`. Raises like `respond`.

@@ -17,6 +17,7 @@ from only1mcp.frontend.http_exchange import Application
 from only1mcp.frontend.letterhead import Letterhead
 from only1mcp.frontend.limits import Limits, Timeouts
 from only1mcp.frontend.owner import Admission
+from only1mcp.frontend.repeating import RepeatingConnection
 
 __all__ = ["Limits", "Listener", "Timeouts"]
 
@@ -93,7 +94,7 @@ class Listener:
         handshake_s = TLS_HANDSHAKE_S if self._ssl is not None else None
 
         def accept() -> asyncio.BaseProtocol:
-            return Connection(self, loop)  # type: ignore[return-value]  # compiled, it inherits from no Python class
+            return RepeatingConnection(self, loop)  # type: ignore[return-value]  # compiled, it inherits from no Python class
 
         try:
             if self._sock is not None:

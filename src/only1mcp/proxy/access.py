@@ -6,7 +6,10 @@ import logging
 import time
 from typing import Final
 
+from only1mcp.errors import Only1MCPError
+from only1mcp.proxy.auth import Principal
 from only1mcp.proxy.exchange import Exchange
+from only1mcp.wire.http1_events import RequestHead
 
 ACCESS: Final = "only1mcp.access"
 EVENT: Final = "request"
@@ -35,9 +38,32 @@ def log_request(exchange: Exchange, duration_s: float) -> None:
     Outputs of ours have `event_lines`, which write this one event without a record of `logging`. Whatever else has been
     attached to the logger gets a record, as of any other event, and then so do they.
     """
-    if not access_log.isEnabledFor(INFO):
-        return
-    values = _values(exchange, duration_s)
+    if access_log.isEnabledFor(INFO):
+        http = exchange.http
+        _write(
+            _values(
+                http.head,
+                http.peer,
+                http.status,
+                http.bytes_out,
+                duration_s,
+                exchange.principal,
+                exchange.method,
+                exchange.backend,
+                exchange.error,
+            )
+        )
+
+
+def log_again(
+    head: RequestHead, peer: str, bytes_out: int, duration_s: float, principal: Principal, method: str
+) -> None:
+    """Write the line of a request that was answered from memory without becoming an exchange."""
+    if access_log.isEnabledFor(INFO):
+        _write(_values(head, peer, 200, bytes_out, duration_s, principal, method, None, None))
+
+
+def _write(values: tuple[object, ...]) -> None:
     if _only_ours():
         now = time.time()
         for handler in access_log.handlers:
@@ -56,22 +82,31 @@ def _only_ours() -> bool:
     return True
 
 
-def _values(exchange: Exchange, duration_s: float) -> tuple[object, ...]:
+def _values(
+    head: RequestHead,
+    peer: str,
+    status: int,
+    bytes_out: int,
+    duration_s: float,
+    principal: Principal | None,
+    method: str | None,
+    backend: str | None,
+    error: Only1MCPError | None,
+) -> tuple[object, ...]:
     """Return what `FIELDS` names, None for what there is not."""
-    http, principal, error, method = exchange.http, exchange.principal, exchange.error, exchange.method
-    target = http.head.target
+    target = head.target
     if b"?" in target:
         target = target[: target.index(b"?")]  # a query may hold secrets
     microseconds = int(duration_s * 1_000_000 + 0.5)
     return (
-        http.peer,
-        http.head.method.decode("latin-1"),
+        peer,
+        head.method.decode("latin-1"),
         target.decode("latin-1"),
-        http.status,
-        http.bytes_out,
+        status,
+        bytes_out,
         microseconds / 1000,
         None if principal is None else principal.id,
         None if method is None else method[:MAX_METHOD_CHARS],
-        exchange.backend,
+        backend,
         None if error is None else error.code,
     )

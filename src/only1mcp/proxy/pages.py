@@ -7,7 +7,7 @@ long the list is still fresh, is put in between.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import Final, TypeAlias
 
 import orjson
 
@@ -19,7 +19,7 @@ from only1mcp.proxy import local
 from only1mcp.proxy.auth import Principal
 from only1mcp.proxy.catalog import Catalog
 from only1mcp.proxy.group import Group
-from only1mcp.wire.mcp import Era
+from only1mcp.wire.mcp import HANDSHAKE, Era
 
 # Of `proxy.cache.max_size_mb`; the rest is for results of backends.
 PAGES_SHARE: Final = 4
@@ -28,15 +28,20 @@ _PAGE_OVERHEAD: Final = 400
 # A backend that is away or slow is not told again on every request that its lists have aged.
 ASK_AGAIN_S: Final = 5.0
 
-# Which page a request asks for: method, era, the tools that its sender may see (None: all), cursor.
-_Wanted = tuple[str, Era, tuple[str, ...] | None, str | None]
+# Which page a request asks for: method, whether by the handshake era, the tools that its sender may see (None: all),
+# cursor. Nothing in it takes Python code to hash, as a member of an Enum does.
+Wanted: TypeAlias = "tuple[str, bool, tuple[str, ...] | None, str | None]"
+DISCOVER: Final[Wanted] = ("server/discover", False, None, None)
 
 
-class Page(NamedTuple):
+class Page:
     """A result up to and after the value of `ttlMs`; there is no second part where there is no such value."""
 
-    head: bytes
-    tail: bytes | None
+    __slots__ = ("head", "tail")
+
+    def __init__(self, head: bytes, tail: bytes | None) -> None:
+        self.head = head
+        self.tail = tail
 
     def answer(self, id: bytes, fresh_ms: int) -> bytes:
         """Return the whole answer to the request with this id."""
@@ -53,27 +58,26 @@ class Pages:
         self._groups = groups
         self._lifetime_s = settings.ttl_seconds if settings.enabled else 0.0
         self._limit_bytes = (settings.max_size_mb << 20) // PAGES_SHARE if settings.enabled else 0
-        self._pages: dict[_Wanted, Page] = {}
+        self._pages: dict[Wanted, Page] = {}
         # Where a kept page left off. Any item's cursor begins a page, but only these begin one that others ask for.
-        self._continued: set[_Wanted] = set()
-        self._discovered: Page | None = None
+        self._continued: set[Wanted] = set()
         # By list method: until when it is fresh, and when its backends should be asked again; the event loop's time.
         self._fresh: dict[str, tuple[float, float]] = {}
         self.used_bytes = 0
 
     def __len__(self) -> int:
-        return len(self._pages) + (self._discovered is not None)
+        return len(self._pages)
 
     def discover(self, id: bytes, metrics: Metrics) -> bytes:
         """Return the answer to `server/discover`."""
-        page = self._discovered
+        page = self._pages.get(DISCOVER)
         if page is not None:
             metrics.cache_hit()
         else:
             metrics.cache_miss()
             page = Page(local.discover(self._catalog), None)
             if self._room(page):
-                self._discovered = page
+                self._pages[DISCOVER] = page
         return page.answer(id, 0)
 
     def list(self, message: Envelope, era: Era, principal: Principal, now_s: float, metrics: Metrics) -> bytes:
@@ -81,36 +85,42 @@ class Pages:
 
         Raise `RequestRefused`: -32601 where no backend has the capability, -32602 for a cursor that we did not give.
         """
-        method = message.method or ""
-        tools = principal.tools if method == "tools/list" else None
-        wanted = (method, era, tools, _cursor(message))
+        wanted = wanted_by(message, era, principal)
         page = self._pages.get(wanted)
         if page is not None:
             metrics.cache_hit()
         else:
-            page = self._render(wanted, principal)
+            page = self._render(wanted, era, principal)
             metrics.cache_miss()
         assert message.id is not None
-        return page.answer(message.id, self._fresh_ms(method, now_s))
+        return page.answer(message.id, self._fresh_ms(wanted[0], now_s))
+
+    def has(self, wanted: Wanted) -> bool:
+        """Return whether a page is kept."""
+        return wanted in self._pages
+
+    def again(self, wanted: Wanted, id: bytes, now_s: float, metrics: Metrics) -> bytes:
+        """Return the answer that a kept page gives to the request with this id."""
+        metrics.cache_hit()
+        return self._pages[wanted].answer(id, 0 if wanted == DISCOVER else self._fresh_ms(wanted[0], now_s))
 
     def clear(self) -> int:
         """Forget every page; return how many there were."""
         count = len(self)
         self._pages.clear()
         self._continued.clear()
-        self._discovered = None
         self.used_bytes = 0
         return count
 
-    def _render(self, wanted: _Wanted, principal: Principal) -> Page:
-        method, era, tools, cursor = wanted
+    def _render(self, wanted: Wanted, era: Era, principal: Principal) -> Page:
+        method, handshake, tools, cursor = wanted
         only = None if tools is None else principal.may_call
         head, tail, following = local.list_page(self._catalog, method, era, only, cursor)
         page = Page(head, tail)
         if (cursor is None or wanted in self._continued) and self._room(page):
             self._pages[wanted] = page
             if following is not None:
-                self._continued.add((method, era, tools, following))
+                self._continued.add((method, handshake, tools, following))
         return page
 
     def _room(self, page: Page) -> bool:
@@ -146,6 +156,12 @@ class Pages:
             due = min(due, again)
             until = min(until, endpoint.read_at + hint_s)
         return (0.0 if due == float("inf") else until), due
+
+
+def wanted_by(message: Envelope, era: Era, principal: Principal) -> Wanted:
+    """Return which page a list request asks for; raise `ProtocolError` (-32602) for a cursor that is no string."""
+    method = message.method or ""
+    return method, era is HANDSHAKE, principal.tools if method == "tools/list" else None, _cursor(message)
 
 
 def _cursor(message: Envelope) -> str | None:

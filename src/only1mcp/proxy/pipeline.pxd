@@ -3,6 +3,7 @@ cimport cython
 from only1mcp._fast.envelope cimport Envelope
 from only1mcp.frontend.http_exchange cimport HttpExchange
 from only1mcp.proxy.access cimport log_request
+from only1mcp.proxy.again cimport Again
 from only1mcp.proxy.exchange cimport Exchange, Snapshot
 from only1mcp.proxy.forward cimport Forwarder
 from only1mcp.proxy.verdict cimport Verdict as _Verdict
@@ -21,6 +22,7 @@ cdef class Pipeline:
     cdef public object _wall_clock
     cdef public object _admin
     cdef public Py_ssize_t _in_flight
+    cdef public Again _again
 
     cpdef on_head(self, HttpExchange http)
     @cython.locals(verdict=_Verdict)

@@ -29,11 +29,13 @@ from only1mcp.frontend.session import SessionSealer
 from only1mcp.metrics import Metrics
 from only1mcp.proxy import local
 from only1mcp.proxy.access import log_request
+from only1mcp.proxy.again import Again
 from only1mcp.proxy.auth import Authenticator
 from only1mcp.proxy.cache import ResponseCache
 from only1mcp.proxy.exchange import Exchange, Snapshot
 from only1mcp.proxy.forward import Forwarder
-from only1mcp.proxy.ratelimit import RateLimiter, address_key
+from only1mcp.proxy.pages import DISCOVER, wanted_by
+from only1mcp.proxy.ratelimit import RateLimiter, caller_key
 from only1mcp.proxy.readiness import health_body, ready_body
 from only1mcp.proxy.route import Target, find_target
 from only1mcp.proxy.sizes import check_sizes
@@ -79,6 +81,14 @@ class Pipeline:
         self._wall_clock = wall_clock
         self._admin = admin
         self._in_flight = 0
+        self._again = Again(
+            self,
+            authenticator=authenticator,
+            limiter=limiter,
+            sealer=sealer,
+            metrics=metrics,
+            wall_clock=wall_clock,
+        )
 
     @property
     def accepting(self) -> bool:
@@ -227,8 +237,7 @@ class Pipeline:
         principal = exchange.principal
         assert principal is not None
         if self._limiter is not None:
-            key = principal.id if principal.kind != "anonymous" else address_key(exchange.http.peer)
-            wait = self._limiter.check(key, exchange.http.started)
+            wait = self._limiter.check(caller_key(principal, exchange.http.peer), exchange.http.started)
             if wait > 0:
                 self._metrics.rate_limited()
                 raise RateLimited(
@@ -247,7 +256,7 @@ class Pipeline:
         exchange.revision = classify.check_stateless(verdict.routing, message)
         method = message.method or ""
         if method == "server/discover":
-            exchange.reply(200, exchange.snapshot.pages.discover(exchange.id, self._metrics))
+            self._again.reply(exchange, exchange.snapshot.pages.discover(exchange.id, self._metrics), method, DISCOVER)
             return None
         return self._route(exchange, message, method)
 
@@ -261,7 +270,7 @@ class Pipeline:
             exchange.empty(202)
             return None
         if message.method == "ping":
-            exchange.reply(200, jsonrpc.result(exchange.id, b"{}"))
+            self._again.reply(exchange, jsonrpc.result(exchange.id, b"{}"), "ping", None)
             return None
         return self._route(exchange, message, message.method or "")
 
@@ -309,7 +318,8 @@ class Pipeline:
             assert exchange.principal is not None
             assert exchange.era is not None
             now_s, pages = exchange.http.started, exchange.snapshot.pages
-            exchange.reply(200, pages.list(message, exchange.era, exchange.principal, now_s, self._metrics))
+            body = pages.list(message, exchange.era, exchange.principal, now_s, self._metrics)
+            self._again.reply(exchange, body, method, wanted_by(message, exchange.era, exchange.principal))
             return None
         if CAPABILITY_OF.get(method) not in catalog.capabilities:
             return self._rare(exchange, message, method)

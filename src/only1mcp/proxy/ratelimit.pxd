@@ -8,3 +8,4 @@ cdef class RateLimiter:
 
 
 cpdef str address_key(str address)
+cpdef str caller_key(principal, str peer)

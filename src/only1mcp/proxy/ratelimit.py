@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 from collections import OrderedDict
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from only1mcp.proxy.auth import Principal
 
 # A client that calls from ever new addresses adds an entry each time, some 200 bytes. When the table is full of entries
 # that still count, the one longest unused makes room: its owner gets a new burst, while to refuse newcomers would
@@ -60,6 +63,11 @@ class RateLimiter:
             if due > now and len(self._due) < self._max_keys:
                 return
             del self._due[key]
+
+
+def caller_key(principal: Principal, peer: str) -> str:
+    """Return the key of whoever calls: the principal, or the address of one that is nobody in particular."""
+    return principal.id if principal.kind != "anonymous" else address_key(peer)
 
 
 def address_key(address: str) -> str:
