@@ -429,6 +429,11 @@ def test_requests_are_the_same_bytes(method: bytes, target: bytes, fields: Any, 
         assert written == outcome(request_in_python, *args)
 
 
+@given(st.binary(max_size=30), st.binary(max_size=1100))
+def test_messages_are_finished_the_same(head: bytes, body: bytes) -> None:
+    assert sending.finish_message(head, body) == framing_reference.finish_message(head, body)
+
+
 @pytest.mark.parametrize("octet", range(256))
 def test_every_octet_in_what_is_sent(octet: int) -> None:
     one = bytes((octet,))

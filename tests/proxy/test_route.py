@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -152,10 +153,29 @@ def test_mirrored_arguments_are_checked(era: Era, arguments: Any, headers: Any, 
 def test_hash_key(kind: Any, era: Era, principal: Principal | None, expected: bytes) -> None:
     config = Config(version="1.0", proxy=Proxy(load_balancer=LoadBalancer(hash_key=kind)))
     more = {} if principal is None else {"principal": principal}
-    snapshot = snapshot_of(offer("a", tools=["search"]), config=config)
-    exchange, _ = exchange_of(snapshot, "tools/call", {"name": "search", "arguments": {"a": 1}}, era=era, **more)
-    assert exchange.message is not None
-    assert find_target(exchange, exchange.message, "tools/call").hash_key == expected
+    both = [offer(id, group="both", tools=["search"]) for id in "ab"]
+    for endpoints, hash_key in ((both, expected), (both[:1], None)):  # of one there is nothing to choose
+        snapshot = snapshot_of(*endpoints, config=config)
+        exchange, _ = exchange_of(snapshot, "tools/call", {"name": "search", "arguments": {"a": 1}}, era=era, **more)
+        assert exchange.message is not None
+        assert find_target(exchange, exchange.message, "tools/call").hash_key == hash_key
+
+
+def test_a_name_is_looked_up_once_and_refused_every_time() -> None:
+    snapshot = snapshot_of(offer("a", tools=["search"]))
+    for _ in range(2):
+        exchange, _ = exchange_of(snapshot, "tools/call", {"name": "search"})
+        assert exchange.message is not None
+        assert find_target(exchange, exchange.message, "tools/call").original == "search"
+        foreign, _ = exchange_of(snapshot, "tools/call", {"name": "search"}, principal=replace(KEY, tools=("x",)))
+        assert foreign.message is not None
+        with pytest.raises(RequestRefused, match="unknown tool"):
+            find_target(foreign, foreign.message, "tools/call")
+        unknown, _ = exchange_of(snapshot, "tools/call", {"name": "other"})
+        assert unknown.message is not None
+        with pytest.raises(RequestRefused, match="unknown tool"):
+            find_target(unknown, unknown.message, "tools/call")
+    assert list(snapshot.tools) == ["search"]
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from only1mcp._fast.counters_reference import Counters, Histogram
     from only1mcp._fast.framing_reference import (
         KnownHead,
+        finish_message,
         read_chunks,
         read_request,
         read_response,
@@ -40,7 +41,7 @@ else:
         from only1mcp._fast.passing import PassingScanner
         from only1mcp._fast.relay import relay_events
         from only1mcp._fast.ring import Ring
-        from only1mcp._fast.sending import write_request, write_response
+        from only1mcp._fast.sending import finish_message, write_request, write_response
         from only1mcp._fast.sockets import readable
         from only1mcp._fast.spans import mentions, pick, says, splice, string_at
 
@@ -51,6 +52,7 @@ else:
         from only1mcp._fast.counters_reference import Counters, Histogram
         from only1mcp._fast.framing_reference import (
             KnownHead,
+            finish_message,
             read_chunks,
             read_request,
             read_response,
@@ -93,6 +95,7 @@ __all__ = [
     "Ring",
     "Span",
     "elements",
+    "finish_message",
     "event_line",
     "index_fields",
     "members",

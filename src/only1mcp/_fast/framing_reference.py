@@ -67,6 +67,11 @@ def write_response(
     return None
 
 
+def finish_message(head: bytes, body: bytes) -> bytes:
+    """Return the head with Content-Length and the empty line added, and the body."""
+    return b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body)
+
+
 def read_chunks(buffer: bytearray, position: int, data: bytearray, room: int, extension_room: int) -> tuple[int, int]:
     """Add the data of the whole chunks from `position` on to `data`; return the new position and the extension octets.
 

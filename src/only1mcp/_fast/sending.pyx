@@ -69,6 +69,18 @@ def write_response(
     return message
 
 
+def finish_message(bytes head not None, bytes body not None):
+    """See `framing_reference.finish_message`."""
+    cdef char digits[DIGITS]
+    cdef Py_ssize_t digit_count = spell(digits, PyBytes_GET_SIZE(body))
+    cdef bytes message = PyBytes_FromStringAndSize(
+        NULL, PyBytes_GET_SIZE(head) + 20 + digit_count + PyBytes_GET_SIZE(body)
+    )
+    cdef char* to = put_length(put_bytes(PyBytes_AS_STRING(message), head), digits, digit_count)
+    put_bytes(put(to, b"\r\n", 2), body)
+    return message
+
+
 cdef Py_ssize_t fields_size(list headers, bint request):
     """Return how many octets the field lines take; NOT_PLAIN for what is no field or is the connection's own to set."""
     cdef Py_ssize_t size = 0

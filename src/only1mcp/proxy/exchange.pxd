@@ -8,6 +8,8 @@ cdef class Snapshot:
     cdef public object catalog
     cdef public object desk
     cdef public object pages
+    cdef public dict tools
+    cdef public dict prompts
     cdef public bytes path
     cdef public int max_depth
     cdef public Py_ssize_t max_in_flight

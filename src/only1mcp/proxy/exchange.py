@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from only1mcp._fast.envelope import Envelope
     from only1mcp.proxy.forward import Forwarding
+    from only1mcp.proxy.route import Route
 
 JSON = (b"content-type", b"application/json")
 # A longer body is sent beside its head and not copied behind it.
@@ -36,7 +37,19 @@ MAX_WAITING_BYTES = 1 << 20
 class Snapshot:
     """Configuration, backends and catalog at one moment; replaced whole, never changed."""
 
-    __slots__ = ("catalog", "config", "desk", "groups", "max_depth", "max_in_flight", "pages", "path", "request_s")
+    __slots__ = (
+        "catalog",
+        "config",
+        "desk",
+        "groups",
+        "max_depth",
+        "max_in_flight",
+        "pages",
+        "path",
+        "prompts",
+        "request_s",
+        "tools",
+    )
 
     def __init__(self, config: Config, groups: Mapping[str, Group], catalog: Catalog, desk: Desk | None = None) -> None:
         self.config = config
@@ -44,6 +57,9 @@ class Snapshot:
         self.catalog = catalog
         self.desk = Desk() if desk is None else desk
         self.pages = Pages(catalog, groups, config.proxy.cache)
+        # Routes to tools and prompts by the names under which they were asked for, as far as there are such.
+        self.tools: dict[str, Route] = {}
+        self.prompts: dict[str, Route] = {}
         # What every request asks of the configuration.
         self.path = config.proxy.path.encode()
         self.max_depth = config.proxy.limits.max_depth

@@ -24,6 +24,8 @@ class Group:
         weights = [(endpoint.id, endpoint.config.weight) for endpoint in self.endpoints.values()]
         # Most groups are one backend: nothing to choose, as long as its weight lets it be chosen at all.
         self._only = next(iter(self.endpoints.values())) if len(weights) == 1 and weights[0][1] > 0 else None
+        # Whether there is anything to choose, and so a use for the key of a request.
+        self.balances = self._only is None
         # Whether the operator trusts all of them to say which results are public.
         self.shares = all(endpoint.config.shared_cache for endpoint in self.endpoints.values())
         # The era of the group, as far as it was ever met: that of its first backend where they differ.

@@ -1,3 +1,5 @@
+cimport cython
+
 from only1mcp._fast.envelope cimport Envelope
 from only1mcp.proxy.exchange cimport Exchange
 
@@ -10,6 +12,15 @@ cdef class Target:
     cdef public bytes hash_key
 
 
+cdef class Route:
+    cdef public object group
+    cdef public object item
+    cdef public bytes renamed
+    cdef public bint annotated
+    cdef public Target target
+
+
+@cython.locals(route=Route)
 cpdef Target find_target(Exchange exchange, Envelope message, str method)
-cpdef Target _to_item(Exchange exchange, item, str name, tuple span)
+cpdef Target _to_item(Exchange exchange, Route route, str name, tuple span)
 cpdef bytes _hash_key(Exchange exchange, str name)

@@ -35,6 +35,23 @@ class Target:
         self.hash_key = hash_key
 
 
+class Route:
+    """What every request for one name finds; `renamed` is the JSON of its name at the backend, where that is another.
+
+    `target` is the target of all of them where nothing depends on the request.
+    """
+
+    __slots__ = ("annotated", "group", "item", "renamed", "target")
+
+    def __init__(self, group: Group, item: Item, name: str) -> None:
+        self.group = group
+        self.item = item
+        self.renamed = None if item.original == name else orjson.dumps(item.original)
+        self.annotated = bool(item.annotations)
+        plain = self.renamed is None and not group.balances
+        self.target = Target(group, item.original, None, item, None) if plain else None
+
+
 def find_target(exchange: Exchange, message: Envelope, method: str) -> Target:
     """Find who serves this request and what it is called there.
 
@@ -50,24 +67,37 @@ def find_target(exchange: Exchange, message: Envelope, method: str) -> Target:
     name = jsonrpc.decode_string(message.data, span)
     if method == "resources/read":
         return _resource_target(exchange, name, span)
-    item = exchange.snapshot.catalog.find("tools/list" if method == "tools/call" else "prompts/list", name)
-    if item is None or (method == "tools/call" and not _may_call(exchange, item)):
-        kind = "tool" if method == "tools/call" else "prompt"
-        raise RequestRefused(f"unknown {kind}: {name[:100]!r}", data={"name": name[:100]})
-    if exchange.era is STATELESS and item.annotations and exchange.http.vouched is None:
+    is_tool = method == "tools/call"
+    routes = exchange.snapshot.tools if is_tool else exchange.snapshot.prompts
+    route = routes.get(name)
+    if route is None:
+        route = routes[name] = _route(exchange, "tools/list" if is_tool else "prompts/list", name)
+    item, principal = route.item, exchange.principal
+    assert principal is not None
+    if is_tool and principal.tools is not None and not principal.may_call(item.key):
+        raise _unknown("tool", name)
+    if route.annotated and exchange.era is STATELESS and exchange.http.vouched is None:
         check_params(item.annotations, arguments_of(message), exchange.http.head.headers)
-    return _to_item(exchange, item, name, span)
+    return _to_item(exchange, route, name, span)
 
 
-def _may_call(exchange: Exchange, item: Item) -> bool:
-    assert exchange.principal is not None
-    return exchange.principal.may_call(item.key)
+def _route(exchange: Exchange, method: str, name: str) -> Route:
+    item = exchange.snapshot.catalog.find(method, name)
+    if item is None:
+        raise _unknown("tool" if method == "tools/list" else "prompt", name)
+    return Route(exchange.snapshot.groups[item.group], item, name)
 
 
-def _to_item(exchange: Exchange, item: Item, name: str, span: Span) -> Target:
-    replace = None if item.original == name else (*span, orjson.dumps(item.original))
-    group = exchange.snapshot.groups[item.group]
-    return Target(group, item.original, replace, item, _hash_key(exchange, name))
+def _unknown(kind: str, name: str) -> RequestRefused:
+    return RequestRefused(f"unknown {kind}: {name[:100]!r}", data={"name": name[:100]})
+
+
+def _to_item(exchange: Exchange, route: Route, name: str, span: Span) -> Target:
+    if route.target is not None:
+        return route.target
+    replace = None if route.renamed is None else (*span, route.renamed)
+    hash_key = _hash_key(exchange, name) if route.group.balances else None
+    return Target(route.group, route.item.original, replace, route.item, hash_key)
 
 
 def _resource_target(exchange: Exchange, uri: str, span: Span) -> Target:
@@ -96,10 +126,7 @@ def _completion_target(exchange: Exchange, message: Envelope) -> Target:
     name = jsonrpc.decode_string(data, ref[key])
     if key == "uri":
         return _resource_target(exchange, name, ref[key])
-    item = exchange.snapshot.catalog.find("prompts/list", name)
-    if item is None:
-        raise RequestRefused(f"unknown prompt: {name[:100]!r}", data={"name": name[:100]})
-    return _to_item(exchange, item, name, ref[key])
+    return _to_item(exchange, _route(exchange, "prompts/list", name), name, ref[key])
 
 
 def _hash_key(exchange: Exchange, name: str) -> bytes:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import h11
 
 from only1mcp import _fast
-from only1mcp._fast import read_response
+from only1mcp._fast import finish_message, read_response
 from only1mcp.errors import ProtocolError
 from only1mcp.wire.http1_body import NO_BODY, Body, ChunkedBody, LengthBody, UntilEOFBody
 from only1mcp.wire.http1_events import END, MAX_KNOWN_BYTES, ClientEvent, Headers, ResponseHead
@@ -92,7 +92,7 @@ class ClientConnection:
             raise RuntimeError(f"expected a connection between two exchanges, got {self!r}")
         self._method = b"POST"
         self._state = _HEAD
-        return b"%bcontent-length: %d\r\n\r\n%b" % (prepared, len(body), body)
+        return finish_message(prepared, body)
 
     def receive_data(self, data: bytes) -> None:
         self.response_started = True

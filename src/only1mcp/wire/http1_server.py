@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from only1mcp import _fast
-from only1mcp._fast import read_request
+from only1mcp._fast import finish_message, read_request
 from only1mcp.errors import ProtocolError
 from only1mcp.wire.http1_body import NO_BODY, Body, ChunkedBody, LengthBody
 from only1mcp.wire.http1_events import CLOSED, END, MAX_KNOWN_BYTES, Headers, RequestHead, ServerEvent
@@ -175,7 +175,7 @@ class ServerConnection:
         if self._response is not _HEAD:
             raise RuntimeError(f"expected one response to a request, got another in state {self._response.value}")
         self._response = _DONE
-        return b"%bcontent-length: %d\r\n\r\n%b" % (prepared, len(body), body)
+        return finish_message(prepared, body)
 
     def send_head(self, status: int, headers: Headers, length: int | None = None) -> bytes:
         """Return the head of a streamed response; `send_data`, of `length` octets if given, and `send_end` follow."""
