@@ -7,3 +7,7 @@ cdef class Metrics:
     cdef public object _collector
     cdef public object prepare
     cdef public object render
+
+    cpdef request_finished(self, str method, int status, double duration_s)
+    cpdef backend_answered(self, str backend, double duration_s)
+    cpdef backend_failed(self, str backend, double duration_s)

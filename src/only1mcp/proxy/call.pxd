@@ -1,8 +1,12 @@
+cimport cython
+
 from only1mcp._fast.envelope cimport Envelope
 from only1mcp.backend.base cimport BackendCall
+from only1mcp.backend.endpoint cimport Endpoint
+from only1mcp.metrics cimport Metrics
 from only1mcp.proxy.exchange cimport Exchange
 from only1mcp.proxy.route cimport Target
-from only1mcp.wire.eras cimport to_backend
+from only1mcp.wire.eras cimport Outbound, to_backend
 from only1mcp.wire.eras cimport to_client as answer_to_client
 
 
@@ -13,10 +17,10 @@ cdef class Answer:
 
 
 cdef class _Attempt:
-    cdef public object _endpoint
+    cdef public Endpoint _endpoint
     cdef public object _transport
     cdef public object _peer
-    cdef public object _metrics
+    cdef public Metrics _metrics
     cdef public object _done
     cdef public double _began
     cdef public object cancel_call
@@ -29,6 +33,9 @@ cdef class _Relay:
     cdef public object _progress_token
 
 
-cpdef maybe_begin(Exchange exchange, Target target, endpoint, metrics, done)
+@cython.locals(attempt=_Attempt, call=BackendCall)
+cpdef maybe_begin(Exchange exchange, Target target, Endpoint endpoint, metrics, done)
+@cython.locals(outbound=Outbound)
 cpdef BackendCall _prepare(Exchange exchange, Target target, endpoint, peer, double timeout_s, Envelope message=*)
+cpdef bint _may_pass(Exchange exchange, peer)
 cpdef tuple to_client(Exchange exchange, Target target, str method, Answer answer)

@@ -229,24 +229,24 @@ def _prepare(
         headers = param_headers(target.item.annotations, arguments_of(message))
     relay = _Relay(exchange, endpoint, peer, outbound.progress_token)
     return BackendCall(
-        method=message.method or "",
-        message=outbound.message,
-        id=id,
-        timeout_s=timeout_s,
-        name=target.original if message.method in NAMED_BY else None,
-        param_headers=headers,
-        on_message=relay,
+        message.method or "",
+        outbound.message,
+        id,
+        timeout_s,
+        target.original if message.method in NAMED_BY else None,
+        headers,
+        relay,
         # Others may wait for a call whose answer can be kept, and must not wait for the reader of the first.
-        reader=relay if exchange.cache_key is None else None,
-        passage=exchange if _may_pass(exchange, peer) else None,
-        asked=relay,
+        relay if exchange.cache_key is None else None,
+        exchange if _may_pass(exchange, peer) else None,
+        relay,
     )
 
 
 def _may_pass(exchange: Exchange, peer: Peer) -> bool:
     """Return whether nothing in a result will be changed or kept, so that it need not be here as a whole."""
     same_era = peer.era is exchange.era
-    return same_era and exchange.cache_key is None and not exchange.snapshot.catalog.rewrites_uris
+    return same_era and exchange.cache_key is None and not exchange.snapshot.rewrites_uris
 
 
 def to_client(exchange: Exchange, target: Target, method: str, answer: Answer) -> tuple[int, bytes]:
@@ -259,9 +259,8 @@ def to_client(exchange: Exchange, target: Target, method: str, answer: Answer) -
     status, body = answer_to_client(
         answer.message, exchange.id, method, target.original, exchange.era, answer.era, server_info
     )
-    catalog = exchange.snapshot.catalog
-    if catalog.rewrites_uris and b'"uri"' in body:
-        body = _with_public_uris(body, method, catalog, target.group.id)
+    if exchange.snapshot.rewrites_uris and b'"uri"' in body:
+        body = _with_public_uris(body, method, exchange.snapshot.catalog, target.group.id)
     return status, body
 
 

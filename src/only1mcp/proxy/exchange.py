@@ -48,6 +48,7 @@ class Snapshot:
         "path",
         "prompts",
         "request_s",
+        "rewrites_uris",
         "tools",
     )
 
@@ -60,7 +61,8 @@ class Snapshot:
         # Routes to tools and prompts by the names under which they were asked for, as far as there are such.
         self.tools: dict[str, Route] = {}
         self.prompts: dict[str, Route] = {}
-        # What every request asks of the configuration.
+        # What every request asks of the catalog and the configuration.
+        self.rewrites_uris = catalog.rewrites_uris
         self.path = config.proxy.path.encode()
         self.max_depth = config.proxy.limits.max_depth
         self.max_in_flight = config.proxy.limits.max_in_flight

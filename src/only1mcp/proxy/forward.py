@@ -55,7 +55,7 @@ class Forwarder:
         kept = self._cache.lookup(key, _now_ms())
         if kept is None:
             return False
-        if kept.era is exchange.era and not exchange.snapshot.catalog.rewrites_uris:
+        if kept.era is exchange.era and not exchange.snapshot.rewrites_uris:
             exchange.reply(200, jsonrpc.result(exchange.id, kept.result))
         else:
             source = target.group.source

@@ -6,6 +6,9 @@ from only1mcp.proxy.access cimport log_request
 from only1mcp.proxy.again cimport Again
 from only1mcp.proxy.exchange cimport Exchange, Snapshot
 from only1mcp.proxy.forward cimport Forwarder
+from only1mcp.proxy.route cimport Target, find_target
+from only1mcp.wire.classify cimport check_stateless
+from only1mcp.metrics cimport Metrics
 from only1mcp.proxy.verdict cimport Verdict as _Verdict
 
 
@@ -18,7 +21,7 @@ cdef class Pipeline:
     cdef public object _limiter
     cdef public object _sealer
     cdef public Forwarder _forwarder
-    cdef public object _metrics
+    cdef public Metrics _metrics
     cdef public object _wall_clock
     cdef public object _admin
     cdef public Py_ssize_t _in_flight
@@ -36,5 +39,6 @@ cdef class Pipeline:
     cpdef _take_stateless(self, Exchange exchange, Envelope message)
     cpdef _take_handshake(self, Exchange exchange, Envelope message)
     cpdef _open_session(self, Exchange exchange)
+    cpdef _send(self, Exchange exchange, Target target, str method)
     cpdef _route(self, Exchange exchange, Envelope message, str method)
     cpdef _finish(self, HttpExchange http)

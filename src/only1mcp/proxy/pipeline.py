@@ -40,7 +40,8 @@ from only1mcp.proxy.readiness import health_body, ready_body
 from only1mcp.proxy.route import Target, find_target
 from only1mcp.proxy.sizes import check_sizes
 from only1mcp.proxy.verdict import Verdict
-from only1mcp.wire import classify, jsonrpc, mcp
+from only1mcp.wire import jsonrpc, mcp
+from only1mcp.wire.classify import check_stateless, era_of_headers, era_of_message, routing_of
 from only1mcp.wire.mcp import CAPABILITY_OF, LIST_METHODS, STATELESS
 
 if TYPE_CHECKING:
@@ -172,7 +173,7 @@ class Pipeline:
     def _without_body(self, exchange: Exchange) -> None:
         """GET and DELETE belong to sessions of the handshake era; no stream is offered on GET."""
         method = exchange.http.head.method
-        era = classify.era_of_headers(exchange.http.head)
+        era = era_of_headers(exchange.http.head)
         if era is STATELESS or method not in (b"GET", b"DELETE"):
             exchange.empty(405, [(b"allow", b"POST" if era is STATELESS else b"POST, DELETE")])
         elif method == b"GET":
@@ -226,9 +227,9 @@ class Pipeline:
         check_sizes(message)
         verdict = exchange.http.head.verdict
         if not verdict.judged:
-            verdict.era = classify.era_of_headers(exchange.http.head)
+            verdict.era = era_of_headers(exchange.http.head)
             verdict.judged = True
-        exchange.era = classify.era_of_message(message) if verdict.era is None else verdict.era
+        exchange.era = era_of_message(message) if verdict.era is None else verdict.era
         if exchange.era is STATELESS:
             return self._take_stateless(exchange, message)
         return self._take_handshake(exchange, message)
@@ -252,8 +253,8 @@ class Pipeline:
             return None
         verdict = exchange.http.head.verdict
         if verdict.routing is None:
-            verdict.routing = classify.routing_of(exchange.http.head)
-        exchange.revision = classify.check_stateless(verdict.routing, message)
+            verdict.routing = routing_of(exchange.http.head)
+        exchange.revision = check_stateless(verdict.routing, message)
         method = message.method or ""
         if method == "server/discover":
             self._again.reply(exchange, exchange.snapshot.pages.discover(exchange.id, self._metrics), method, DISCOVER)

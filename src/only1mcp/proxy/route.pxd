@@ -3,6 +3,8 @@ cimport cython
 from only1mcp._fast.envelope cimport Envelope
 from only1mcp.proxy.exchange cimport Exchange
 
+from only1mcp.wire.jsonrpc cimport decode_string
+
 
 cdef class Target:
     cdef public object group

@@ -12,7 +12,7 @@ from only1mcp.proxy.catalog import Item
 from only1mcp.proxy.exchange import Exchange
 from only1mcp.proxy.group import Group
 from only1mcp.wire import jsonrpc, mcp
-from only1mcp.wire.jsonrpc import Edit, Span
+from only1mcp.wire.jsonrpc import Edit, Span, decode_string
 from only1mcp.wire.mcp import STATELESS
 from only1mcp.wire.mirror import check_params
 
@@ -64,7 +64,7 @@ def find_target(exchange: Exchange, message: Envelope, method: str) -> Target:
     span = message.name if key == "name" else message.uri
     if span is None:
         raise ProtocolError(f"params.{key} must be a string", code=INVALID_PARAMS)
-    name = jsonrpc.decode_string(message.data, span)
+    name = decode_string(message.data, span)
     if method == "resources/read":
         return _resource_target(exchange, name, span)
     is_tool = method == "tools/call"
@@ -123,7 +123,7 @@ def _completion_target(exchange: Exchange, message: Envelope) -> Target:
             "params.ref must be a ref/prompt with a name or a ref/resource with a uri",
             code=INVALID_PARAMS,
         )
-    name = jsonrpc.decode_string(data, ref[key])
+    name = decode_string(data, ref[key])
     if key == "uri":
         return _resource_target(exchange, name, ref[key])
     return _to_item(exchange, _route(exchange, "prompts/list", name), name, ref[key])

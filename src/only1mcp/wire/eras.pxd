@@ -1,4 +1,5 @@
 from only1mcp._fast.envelope cimport Envelope
+from only1mcp.wire.jsonrpc cimport replace_id
 
 
 cdef class Outbound:

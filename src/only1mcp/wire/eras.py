@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from only1mcp._fast import ERROR, members, mentions, pick
+from only1mcp._fast import ERROR, members, mentions, pick, splice
 from only1mcp.errors import INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND, BackendAnswerError, ProtocolError
 from only1mcp.wire import jsonrpc, mcp
-from only1mcp.wire.jsonrpc import Edit, Span
+from only1mcp.wire.jsonrpc import Edit, Span, replace_id
 from only1mcp.wire.mcp import HANDSHAKE, STATELESS, Era
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def to_backend(
         drop = mcp.STATELESS_REQUEST_META
     if put or drop:
         edits.append(_meta_edit(data, request, put, drop))
-    return Outbound(jsonrpc.splice(data, edits), token)
+    return Outbound(splice(data, edits), token)
 
 
 def stateless_meta(revision: str, caller: Caller) -> dict[str, bytes]:
@@ -119,7 +119,7 @@ def to_client(
         if answer.kind == ERROR:
             return _error_to_client(answer, id=id, method=method, uri=uri, client=client, backend=backend)
         if client is backend:
-            return 200, jsonrpc.replace_id(answer, id)
+            return 200, replace_id(answer, id)
         assert answer.result is not None
         fields = members(answer.data, *answer.result)
         if client is STATELESS:
