@@ -35,6 +35,8 @@ cdef class _Relay:
 
 @cython.locals(attempt=_Attempt, call=BackendCall)
 cpdef maybe_begin(Exchange exchange, Target target, Endpoint endpoint, metrics, done)
+
+
 @cython.locals(outbound=Outbound)
 cpdef BackendCall _prepare(Exchange exchange, Target target, endpoint, peer, double timeout_s, Envelope message=*)
 cpdef bint _may_pass(Exchange exchange, peer)

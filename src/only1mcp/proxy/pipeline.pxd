@@ -28,13 +28,16 @@ cdef class Pipeline:
     cdef public Again _again
 
     cpdef on_head(self, HttpExchange http)
+
     @cython.locals(verdict=_Verdict)
     cpdef _guard(self, Exchange exchange)
     cpdef _authenticate(self, Exchange exchange)
     cpdef on_request(self, HttpExchange http)
+
     @cython.locals(verdict=_Verdict)
     cpdef _take(self, Exchange exchange)
     cpdef _admit(self, Exchange exchange)
+
     @cython.locals(verdict=_Verdict)
     cpdef _take_stateless(self, Exchange exchange, Envelope message)
     cpdef _take_handshake(self, Exchange exchange, Envelope message)
