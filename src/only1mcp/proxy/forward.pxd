@@ -33,5 +33,4 @@ cdef class Forwarding:
     cdef public object task
     cdef public object stop
     cdef public bint cancelled
-    cdef public object _loop
     cdef public double _began

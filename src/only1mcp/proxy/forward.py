@@ -219,7 +219,6 @@ class Forwarding:
 
     __slots__ = (
         "_began",
-        "_loop",
         "cancelled",
         "endpoint",
         "exchange",
@@ -251,12 +250,12 @@ class Forwarding:
         self.task: asyncio.Task[Any] | None = None
         self.stop: Callable[[], None] | None = None
         self.cancelled = False
-        self._loop = asyncio.get_running_loop()
-        self._began = self._loop.time() if began is None else began
+        # Asking for the running loop is a system call, so only those ask who need it.
+        self._began = exchange.http.started if began is None else began
 
     @property
     def elapsed_s(self) -> float:
-        return self._loop.time() - self._began
+        return asyncio.get_running_loop().time() - self._began
 
     def done(self, outcome: Answer | Only1MCPError) -> None:
         """Take the outcome of the call; never raises, it is called from the event loop."""
