@@ -147,9 +147,9 @@ async def test_a_stalled_client_makes_its_backend_wait_and_nobody_else(era: str,
     ("tool", "framing"), [("first", "json"), ("second", "json"), ("second", "event"), ("second", "progress")]
 )
 async def test_the_time_of_a_backend_does_not_run_while_its_client_is_behind(tool: str, framing: str) -> None:
-    big = Fountain(framing, size=SIZE // 2, stall_s=1.2)
+    big = Fountain(framing, size=SIZE // 2, stall_s=2.7)
     backend = Backend(tools={"first": big, "second": big, "echo": echo})
-    async with proxied(backend, each={"timeout_ms": 1000}) as port, Caller(port) as slow:
+    async with proxied(backend, each={"timeout_ms": 2500}) as port, Caller(port) as slow:
         if tool == "second":
             # It finds a connection, and goes without a task at first.
             await slow.call("echo", text="x")
