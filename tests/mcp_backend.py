@@ -221,9 +221,11 @@ class Backend:
         return result if self.era == HANDSHAKE else {"resultType": "complete", **hints, **result}
 
     def _introduction(self) -> dict[str, Any]:
-        capabilities = {CAPABILITY[MEMBER[method]]: {} for method in MEMBER if self._list(method)}
+        capabilities: dict[str, Any] = {CAPABILITY[MEMBER[method]]: {} for method in MEMBER if self._list(method)}
         if "completion/complete" in self.scripts:
             capabilities["completions"] = {}
+        if "logging/setLevel" in self.scripts:
+            capabilities["logging"] = {}
         said = {"capabilities": capabilities}
         return {**said, "instructions": self.instructions} if self.instructions else said
 

@@ -17,5 +17,5 @@ def inventory(**capabilities: dict[str, bool]) -> Inventory:
 def test_every_capability_of_some_backend_that_is_relayed() -> None:
     one = inventory(tools={"listChanged": True}, logging={})
     other = inventory(prompts={}, tasks={})
-    assert merged([one, other]) == {"tools": {}, "prompts": {}}
+    assert merged([one, other]) == {"tools": {}, "prompts": {}, "logging": {}}
     assert merged([]) == {}

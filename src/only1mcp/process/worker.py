@@ -16,6 +16,7 @@ from typing import Any
 
 from only1mcp.admin.api import AdminApi
 from only1mcp.backend.endpoint import Endpoint
+from only1mcp.backend.loglevel import LogLevels
 from only1mcp.backend.registry import Registry
 from only1mcp.config.schema import TLS, Config
 from only1mcp.errors import ConfigError, Only1MCPError
@@ -35,6 +36,7 @@ from only1mcp.proxy.group import make_groups
 from only1mcp.proxy.pages import PAGES_SHARE
 from only1mcp.proxy.pipeline import Pipeline
 from only1mcp.proxy.ratelimit import RateLimiter
+from only1mcp.proxy.sessions import Sessions
 
 log = logging.getLogger("only1mcp.process")
 
@@ -58,7 +60,8 @@ class Worker:
         self.groups = make_groups(self.registry.endpoints.values(), config.proxy.load_balancer)
         # Everything that clients carry for us is sealed with keys made of this one.
         self.key = os.urandom(32)
-        self.desk = Desk()
+        self.levels = LogLevels(self.registry.endpoints.values())
+        self.desk = Desk(sessions=Sessions(self.levels))
         self._inventories: tuple[object, ...] = ()
         cache, limit = config.proxy.cache, config.auth.rate_limit
         limit_bytes = cache.max_size_mb << 20
@@ -147,6 +150,7 @@ class Worker:
     def _backends_changed(self) -> None:
         for endpoint in self.registry.endpoints.values():
             self.metrics.backend_up(endpoint.id, endpoint.peer is not None)
+        self.levels.renew()
         self._refresh()
 
     def _stale(self, endpoint: Endpoint, kind: str | None, uri: str | None) -> None:

@@ -12,7 +12,7 @@ def merged(inventories: Iterable[Inventory]) -> dict[str, dict[str, Any]]:
     """Return the capabilities of all backends together; changes and subscriptions are not pushed to clients."""
     found: dict[str, dict[str, Any]] = {}
     for inventory in inventories:
-        for name in ("tools", "resources", "prompts", "completions"):
+        for name in ("tools", "resources", "prompts", "completions", "logging"):
             if inventory.peer.offers(name):
                 found[name] = {}
     return found

@@ -89,6 +89,9 @@ class SessionDesk(Protocol):
     def ended(self, session_id: str) -> None:
         """The session was deleted."""
 
+    async def aclose(self) -> None:
+        """Give up what goes on for clients that have left."""
+
 
 class Journal(Protocol):
     """What a response stream must be able to say again. Progress and log messages pass by it."""
@@ -249,3 +252,4 @@ class Desk:
 
     async def aclose(self) -> None:
         await self.hub.aclose()
+        await self.sessions.aclose()
