@@ -140,11 +140,11 @@ async def test_progress_goes_to_its_call_before_the_answer() -> None:
 @both_loops
 async def test_a_request_of_the_child_is_handed_over_and_answered() -> None:
     async with child() as backend:
-        assert await Direct(backend, "asks").answer() == "asked"
+        assert await Direct(backend, "says", {"jsonrpc": "2.0", "id": 0, "method": "ping"}).answer() == "said"
         (request,) = backend.messages
-        assert (request.method, request.id) == ("roots/list", b"0")
-        await backend.transport.send(jsonrpc.result(b"0", b'{"roots":[]}'))
-        assert await Direct(backend, "notices").answer() == [{"jsonrpc": "2.0", "id": 0, "result": {"roots": []}}]
+        assert (request.method, request.id) == ("ping", b"0")
+        await backend.transport.send(jsonrpc.result(b"0", b"{}"))
+        assert await Direct(backend, "notices").answer() == [{"jsonrpc": "2.0", "id": 0, "result": {}}]
 
 
 @both_loops

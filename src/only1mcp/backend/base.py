@@ -59,6 +59,14 @@ class Clock(Protocol):
 class Asked(Protocol):
     """Who is asked what a backend wants to know in the middle of a call."""
 
+    @property
+    def owner(self) -> str:
+        """Whose call it is: the id of a session, or of a principal where there are no sessions."""
+
+    @property
+    def in_session(self) -> bool:
+        """Whether all calls of the owner come from one client."""
+
     def asked(self, message: Envelope, clock: Clock | None) -> None:
         """Take a request of the backend; never raises. `clock` is that of the call, None where it has ended."""
 

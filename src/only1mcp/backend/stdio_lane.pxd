@@ -13,6 +13,9 @@ cdef class StdioCall:
     cdef public BackendCall call
     cdef public Line line
     cdef public double deadline
+    cdef public double _left_s
+    cdef public int _stops
+    cdef public object asks
 
     cpdef end(self, outcome)
 
@@ -30,6 +33,7 @@ cdef class StdioLane:
     cdef public LineSplitter lines
     cdef public Py_ssize_t _garbage
     cdef public dict calls
+    cdef public bint _known
     cdef public DeadlineWatch _watch
 
     @cython.locals(begun=StdioCall)

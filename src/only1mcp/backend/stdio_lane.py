@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import orjson
 
 from only1mcp._fast import scan
-from only1mcp.backend.base import BackendCall, Done, Outcome
+from only1mcp.backend.base import Asked, BackendCall, Done, Outcome
 from only1mcp.backend.deadline import NEVER, DeadlineWatch
 from only1mcp.backend.lines import MAX_GARBAGE_LINES, LineSplitter, Overlong
 from only1mcp.backend.outbox import Line, Outbox, on_one_line
@@ -46,6 +46,9 @@ class Owner(Protocol):
     def misread(self, line: bytes, error: ProtocolError, *, cut_off: bool) -> None:
         """A line that is no valid message; `cut_off` where it has no newline."""
 
+    def serves(self, asked: Asked) -> bool:
+        """A call is about to begin; True: who is asked in the middle of it need not be told again."""
+
     def discard(self, line: Overlong) -> None:
         """A line beyond the limit."""
 
@@ -56,7 +59,7 @@ class Owner(Protocol):
 class StdioCall:
     """One call between its request and its answer: after it has begun comes `end`, once, or `cancel`."""
 
-    __slots__ = ("_done", "_lane", "call", "deadline", "line")
+    __slots__ = ("_done", "_lane", "_left_s", "_stops", "asks", "call", "deadline", "line")
 
     def __init__(self, lane: StdioLane, call: BackendCall, done: Done) -> None:
         self._lane = lane
@@ -64,6 +67,10 @@ class StdioCall:
         self.call = call
         self.line = Line(on_one_line(call.message))
         self.deadline = NEVER
+        self._left_s = NEVER
+        self._stops = 0
+        # What the child has asked in the middle of it, by the child's own ids; None for most.
+        self.asks: set[bytes] | None = None
 
     def cancel(self) -> None:
         """Nobody waits for the answer any more."""
@@ -78,6 +85,19 @@ class StdioCall:
             call = self.call
             what = f"did not answer {call.method} within {call.timeout_s:g} s"
             self.end(BackendTimeout(f"backend {self._lane.name!r} {what}", data={"backend": self._lane.name}))
+
+    def stop(self) -> None:
+        """Stop the clock: the child is not what is waited for."""
+        self._stops += 1
+        if self._stops == 1:
+            self._left_s = self.deadline - self._lane.now()
+            self.deadline = NEVER
+
+    def go_on(self) -> None:
+        """Let the clock go on, unless the call has ended meanwhile."""
+        self._stops -= 1
+        if self._done is not None and not self._stops:
+            self._lane.set_deadline(self, self._lane.now() + self._left_s)
 
     def close(self) -> None:
         """The child has ended."""
@@ -125,6 +145,8 @@ class StdioLane:
         self._garbage = 0
         # The calls that wait for their answers, by id.
         self.calls: dict[bytes, StdioCall] = {}
+        # The transport knows all it has to know of whom the child serves.
+        self._known = False
         self._watch = DeadlineWatch()
 
     def maybe_begin(self, call: BackendCall, done: Done) -> Callable[[], None] | None:
@@ -134,6 +156,8 @@ class StdioLane:
         begun = StdioCall(self, call, done)
         if not self._maybe_add(begun.line):
             return None
+        if not self._known and call.asked is not None:
+            self._known = self._owner.serves(call.asked)
         self.calls[call.id] = begun
         begun.deadline = self._watch.add(begun, call.timeout_s)
         self._flush_soon()
@@ -249,7 +273,13 @@ class StdioLane:
         else:
             begun.end(message)
 
-    # The end of a call.
+    # The time and the end of a call.
+
+    def now(self) -> float:
+        return self._watch.now()
+
+    def set_deadline(self, begun: StdioCall, deadline: float) -> None:
+        self._watch.set(begun, deadline)
 
     def forget(self, begun: StdioCall) -> None:
         self.calls.pop(begun.call.id, None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from only1mcp.backend.attribution import NOT_OURS
 from only1mcp.backend.base import Clock
 from only1mcp.backend.replies import Replies
 from only1mcp.errors import INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
     from only1mcp._fast.envelope import Envelope
 
 UNDECLARED: Final = "this client has not declared what the request needs"
-NOT_OURS: Final = "the request belongs to no call of one client; see instances: per_session"
 GONE: Final = "the client has gone"
 TOO_MANY: Final = "too many requests wait for clients"
 

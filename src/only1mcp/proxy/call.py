@@ -319,6 +319,14 @@ class _Relay:
         else:
             asking.refuse("this client does not serve requests from servers")
 
+    @property
+    def owner(self) -> str:
+        return owner_of(self._exchange)
+
+    @property
+    def in_session(self) -> bool:
+        return self._exchange.session is not None
+
     def attach(self, exchange: Exchange, progress_token: bytes | None) -> None:
         """Speak to another exchange from now on: the retry of a parked call."""
         self._exchange = exchange
