@@ -18,6 +18,7 @@ from only1mcp.backend.guard import Guard
 from only1mcp.backend.stdio import StdioTransport
 from only1mcp.config.schema import BackendConfig
 from only1mcp.errors import BackendAnswerError, BackendError, BackendRefused, BackendTimeout, BackendUnavailable
+from only1mcp.wire.asks import RELAYED
 from only1mcp.wire.mcp import Era
 
 S = "2026-07-28"
@@ -178,7 +179,7 @@ async def test_anything_else_means_a_handshake(answer: Answer) -> None:
     assert (method, revision, timeout_s) == ("initialize", None, 30.0)
     assert params == {
         "protocolVersion": "2025-11-25",
-        "capabilities": {},
+        "capabilities": RELAYED,
         "clientInfo": {"name": "only1mcp", "version": "1.2.3"},
     }
 

@@ -63,6 +63,7 @@ def test_any_other_answer_asks_nothing(data: bytes) -> None:
         {"requestState": 7},
         {"inputRequests": {"a": {"method": "tools/call"}}},
         {"inputRequests": {"a": {}}},
+        {"inputRequests": {"a": {"method": "roots/list", "params": [1]}}},
         {"inputRequests": {str(n): {"method": "roots/list"} for n in range(asks.MAX_ASKS + 1)}},
     ],
 )
@@ -120,6 +121,27 @@ def test_a_request_to_a_handshake_client(ask: Ask) -> None:
     assert request.get("params", {}).get("elicitationId") == ("e1" if ask is URL else None)
 
 
+def test_a_request_that_is_only_relayed_keeps_every_octet() -> None:
+    params = b'{"message": "m",  "elicitationId":"theirs", "requestedSchema":{"n":1.50}}'
+    assert params in asks.for_handshake(Ask("", "elicitation/create", params), b'"0.a"')
+
+
+def test_a_client_tells_its_progress_by_our_id_and_makes_no_task_of_it() -> None:
+    params = b'{"messages":[],"maxTokens":1,"task":{"ttl":1},"_meta":{"progressToken":7,"a":1.50}}'
+    ask = Ask("", "sampling/createMessage", params)
+    assert asks.progress_token(ask) == b"7"
+    request = asks.for_handshake(ask, b'"0.a"')
+    validity.check(orjson.loads(request), "2025-11-25")
+    assert b'"a":1.50' in request
+    assert orjson.loads(request)["params"] == {
+        "messages": [],
+        "maxTokens": 1,
+        "_meta": {"progressToken": "0.a", "a": 1.5},
+    }
+    for text in (None, b"{}", b'{"_meta":7,"progressToken":7}', b'{"_meta":{"a":"progressToken"}}'):
+        assert asks.progress_token(Ask("", "sampling/createMessage", text)) is None
+
+
 def test_the_request_of_the_next_round_keeps_every_octet_in_front() -> None:
     request = scan(b'{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"t","arguments":{"a":1.0e3}}}')
     again = asks.with_inputs(request, {"k": b'{"action":"accept"}'}, b'"st"')
@@ -131,21 +153,56 @@ def test_the_request_of_the_next_round_keeps_every_octet_in_front() -> None:
     assert asks.with_inputs(request, {}, None).data == request.data
 
 
+def test_answers_as_deep_as_they_may_be_still_fit_into_the_request() -> None:
+    deep = b'{"action":"accept","content":' + b"[" * 62 + b"]" * 62 + b"}"
+    scan(b'{"jsonrpc":"2.0","id":1,"result":' + deep + b"}", 64)
+    request = scan(b'{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"t"}}')
+    assert deep in asks.with_inputs(request, {"k": deep}, None).data
+
+
 def test_answers_of_handshake_clients() -> None:
     result = scan(b'{"jsonrpc":"2.0","id":1,"result":{"action":"accept","content":{"n":1.50}}}')
     error = scan(b'{"jsonrpc":"2.0","id":1,"error":{"code":-1,"message":"no"}}')
     assert asks.response_to(FORM, result) == b'{"action":"accept","content":{"n":1.50}}'
     assert asks.response_to(FORM, error) == asks.response_to(FORM, None) == b'{"action":"cancel"}'
     assert asks.response_to(ROOTS, error) is None
+    for data in (b'{"jsonrpc":"2.0","id":1,"result":7}', error.data):
+        assert asks.result_of(scan(data)) is None
 
 
 def test_capabilities_that_cannot_be_read_declare_nothing() -> None:
     for text in (b"", b"[", b"[1]", b"7"):
         assert asks.capabilities_of(text) == {}
-        assert asks.for_stateless_backend(text) == b"{}"
+        assert asks.for_stateless_backend(text, "2025-11-25") == b"{}"
+
+
+@pytest.mark.parametrize(
+    ("elicitation", "revision", "modes"),
+    [
+        ({}, "2025-11-25", {"form": {}}),
+        ({"form": {}, "url": {}}, "2025-11-25", {"form": {}, "url": {}}),
+        ({"url": {}}, "2025-11-25", {"url": {}}),
+        ({"form": {}, "url": {}}, "2025-06-18", {"form": {}}),
+        ({"form": {}, "url": {}}, "2025-03-26", None),
+        (True, "2025-11-25", None),
+    ],
+)
+def test_elicitation_as_a_stateless_backend_is_told_it(elicitation: Any, revision: str, modes: Any) -> None:
+    told = orjson.loads(asks.for_stateless_backend(orjson.dumps({"elicitation": elicitation}), revision))
+    assert told == ({} if modes is None else {"elicitation": modes})
 
 
 def test_capabilities_as_a_stateless_backend_is_told_them() -> None:
-    declared = {"roots": {"listChanged": True}, "sampling": {"tools": {}}, "elicitation": {}, "tasks": {}}
-    told = orjson.loads(asks.for_stateless_backend(orjson.dumps(declared)))
-    assert told == {"sampling": {"tools": {}}, "elicitation": {}, "roots": {}}
+    declared = {
+        "roots": {"listChanged": True},
+        "sampling": {"tools": {}},
+        "experimental": {"x": {}},
+        "extensions": {"io.modelcontextprotocol/tasks": {}, "io.modelcontextprotocol/ui": {"mimeTypes": []}},
+        "tasks": {},
+    }
+    assert orjson.loads(asks.for_stateless_backend(orjson.dumps(declared), "2025-11-25")) == {
+        "roots": {},
+        "sampling": {"tools": {}},
+        "experimental": {"x": {}},
+        "extensions": {"io.modelcontextprotocol/ui": {"mimeTypes": []}},
+    }

@@ -25,6 +25,7 @@ from only1mcp.errors import (
     ProtocolError,
 )
 from only1mcp.wire import jsonrpc
+from only1mcp.wire.asks import RELAYED
 from only1mcp.wire.mcp import (
     HANDSHAKE_REVISIONS,
     HEADER_MISMATCH,
@@ -199,7 +200,7 @@ class _Meeting:
         # Neither a version nor a session header belongs on `initialize` (2025-11-25 "Transports").
         self._transport.revision = None
         self._transport.session_id = None
-        params = {"protocolVersion": revision, "capabilities": {}, "clientInfo": self._client_info}
+        params = {"protocolVersion": revision, "capabilities": RELAYED, "clientInfo": self._client_info}
         return await self._ask("initialize", params, self._timeout_s)
 
     async def _ask(self, method: str, params: dict[str, Any], timeout_s: float) -> Envelope:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 from only1mcp._fast import PassingScanner
 from only1mcp.backend.base import PASSED, Clock, Flow, Passage, Passed
@@ -31,7 +32,9 @@ class TimeoutClock:
         if self._stops:
             return
         if self._left_s is not None and not self._timeout.expired():
-            self._timeout.reschedule(asyncio.get_running_loop().time() + self._left_s)
+            # A client may be asked longer than its call lasts: that one's time does not go on.
+            with contextlib.suppress(RuntimeError):
+                self._timeout.reschedule(asyncio.get_running_loop().time() + self._left_s)
 
 
 class Passing:

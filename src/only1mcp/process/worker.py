@@ -27,6 +27,7 @@ from only1mcp.metrics import Metrics
 from only1mcp.process import descriptors
 from only1mcp.process.memory import keep_freed_memory
 from only1mcp.process.scrape import ScrapeApplication
+from only1mcp.proxy.asker import ClientAsker
 from only1mcp.proxy.auth import Authenticator
 from only1mcp.proxy.cache import ResponseCache
 from only1mcp.proxy.catalog import Catalog
@@ -62,6 +63,7 @@ class Worker:
         self.key = os.urandom(32)
         self.levels = LogLevels(self.registry.endpoints.values())
         self.desk = Desk(sessions=Sessions(self.levels))
+        self.desk.asker = ClientAsker(self.desk.worker, config.proxy.timeouts.input_s, self.metrics)
         self._inventories: tuple[object, ...] = ()
         cache, limit = config.proxy.cache, config.auth.rate_limit
         limit_bytes = cache.max_size_mb << 20

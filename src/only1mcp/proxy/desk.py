@@ -53,6 +53,12 @@ class Asker(Protocol):
     def over(self, exchange: Exchange) -> None:
         """The exchange has its answer, or will have none: withdraw what its client was still asked."""
 
+    def ended(self, session_id: str) -> None:
+        """The session was deleted."""
+
+    async def aclose(self) -> None:
+        """Withdraw everything."""
+
 
 class Lot(Protocol):
     """Parks calls of stateless clients (package B, `proxy/parking.py`)."""
@@ -247,9 +253,11 @@ class Desk:
 
     def session_ended(self, session_id: str) -> None:
         """Forget everything that was kept for a session."""
+        self.asker.ended(session_id)
         self.sessions.ended(session_id)
         self.hub.ended(session_id)
 
     async def aclose(self) -> None:
         await self.hub.aclose()
+        await self.asker.aclose()
         await self.sessions.aclose()

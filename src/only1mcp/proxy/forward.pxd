@@ -34,3 +34,5 @@ cdef class Forwarding:
     cdef public object stop
     cdef public bint cancelled
     cdef public double _began
+
+    cpdef _ask_no_more(self)

@@ -104,7 +104,7 @@ class Forwarder:
             return
         crossed = answer.era is not exchange.era and exchange.era is HANDSHAKE
         if crossed and exchange.snapshot.desk.asker.wants_rounds(exchange, answer):
-            exchange.http.resume(self._rounds(exchange, target, method, answer))
+            self._spawn(Forwarding(self, exchange, target, method, None), None, answer)
             return
         status, body = to_client(exchange, target, method, answer)
         if exchange.cache_key is not None:
@@ -139,33 +139,31 @@ class Forwarder:
         forwarding = Forwarding(self, passenger.exchange, passenger.target, passenger.method, None, passenger.began)
         self._spawn(forwarding, None)
 
-    async def _rounds(self, exchange: Exchange, target: Target, method: str, answer: Answer) -> None:
-        try:
-            answer = await exchange.snapshot.desk.asker.rounds(exchange, target, method, answer)
-            self.deliver(exchange, target, method, answer)
-        except Only1MCPError as error:
-            exchange.refuse(error)
-
-    def _spawn(self, forwarding: Forwarding, failure: BackendError | None) -> None:
-        """Do it in a task of its own, which may outlive the exchange."""
-        task = asyncio.get_running_loop().create_task(self._in_task(forwarding, failure))
+    def _spawn(self, forwarding: Forwarding, failure: BackendError | None, asking: Answer | None = None) -> None:
+        """Do it in a task of its own, which may outlive the exchange; `asking` is an answer that asks for more."""
+        task = asyncio.get_running_loop().create_task(self._in_task(forwarding, failure, asking))
         forwarding.task = task
         forwarding.exchange.http.defer(forwarding.abandon)
         self.remember(forwarding)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _in_task(self, forwarding: Forwarding, failure: BackendError | None = None) -> None:
+    async def _in_task(
+        self, forwarding: Forwarding, failure: BackendError | None = None, asking: Answer | None = None
+    ) -> None:
         exchange, target = forwarding.exchange, forwarding.target
         try:
-            answer = await perform(
-                exchange,
-                target,
-                self._metrics,
-                exchange.snapshot.config.proxy.timeouts.request_s - forwarding.elapsed_s,
-                first=forwarding.endpoint,
-                failure=failure,
-            )
+            if asking is not None:
+                answer = await exchange.snapshot.desk.asker.rounds(exchange, target, forwarding.method, asking)
+            else:
+                answer = await perform(
+                    exchange,
+                    target,
+                    self._metrics,
+                    exchange.snapshot.config.proxy.timeouts.request_s - forwarding.elapsed_s,
+                    first=forwarding.endpoint,
+                    failure=failure,
+                )
         except Only1MCPError as error:
             forwarding.done(error)
         except asyncio.CancelledError:
@@ -261,6 +259,7 @@ class Forwarding:
         """Take the outcome of the call; never raises, it is called from the event loop."""
         exchange, forwarder = self.exchange, self.forwarder
         forwarder.forget(self)
+        self._ask_no_more()
         in_task = self.task is not None
         self.stop = self.task = None
         try:
@@ -287,6 +286,7 @@ class Forwarding:
         if journal is not None and journal.detached():
             return
         self.forwarder.forget(self)
+        self._ask_no_more()
         stop, self.stop = self.stop, None
         if stop is not None:
             stop()
@@ -295,12 +295,18 @@ class Forwarding:
 
     def cancel(self) -> None:
         """The client says that it does not wait any more; it gets an error as its response."""
+        self._ask_no_more()
         if self.task is not None:
             self.cancelled = True
             self.task.cancel()
         else:
             self.abandon()
             self.exchange.refuse(cancelled())
+
+    def _ask_no_more(self) -> None:
+        exchange = self.exchange
+        if exchange.streaming:
+            exchange.snapshot.desk.asker.over(exchange)
 
 
 def _now_ms() -> int:

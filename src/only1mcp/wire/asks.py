@@ -14,6 +14,7 @@ import orjson
 from only1mcp._fast import RESULT, members, scan
 from only1mcp.errors import ProtocolError
 from only1mcp.wire import jsonrpc
+from only1mcp.wire.mcp import TASKS_EXTENSION
 
 if TYPE_CHECKING:
     from only1mcp._fast.envelope import Envelope
@@ -30,6 +31,16 @@ CAPABILITY: Final = {
 MULTI_ROUND: Final = frozenset({"tools/call", "prompts/get", "resources/read"})
 RETRY_MEMBERS: Final = ("inputResponses", "requestState")
 CANCELLED: Final = b'{"action":"cancel"}'
+# What the proxy declares to handshake backends, whose sessions many clients share: everything that it can relay. What
+# the client of a call has not declared is refused when it is asked for.
+RELAYED: Final[dict[str, Any]] = {
+    "sampling": {"tools": {}, "context": {}},
+    "elicitation": {"form": {}, "url": {}},
+    "roots": {},
+}
+# The deepest that is ever read (`scan`).
+MAX_DEPTH: Final = 1024
+_BRACE: Final = ord("{")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +58,13 @@ class InputRequired:
 
     asks: tuple[Ask, ...]
     state: bytes | None
+
+
+# Asks that stand for the modes of elicitation.
+_MODES: Final = {
+    "form": Ask("", "elicitation/create", None),
+    "url": Ask("", "elicitation/create", b'{"mode":"url"}'),
+}
 
 
 def asked(message: Envelope) -> Ask:
@@ -77,7 +95,10 @@ def maybe_input_required(answer: Envelope) -> InputRequired | None:
         method = jsonrpc.decode_string(answer.data, each["method"]) if "method" in each else ""
         if method not in CAPABILITY:
             raise ProtocolError(f"input {key!r:.40} asks for {method!r:.40}, which no client can give")
-        asks.append(Ask(key, method, answer.data[slice(*each["params"])] if "params" in each else None))
+        params = answer.data[slice(*each["params"])] if "params" in each else None
+        if params is not None and params[:1] != b"{":
+            raise ProtocolError(f"the params of input {key!r:.40} are no object")
+        asks.append(Ask(key, method, params))
     return InputRequired(tuple(asks), state)
 
 
@@ -131,7 +152,8 @@ def with_inputs(request: Envelope, responses: Mapping[str, bytes], state: bytes 
     assert request.params is not None
     end = request.params[1] - 1
     text = b"," + b",".join(added) if added else b""
-    return scan(jsonrpc.splice(request.data, [(end, end, text)]))
+    # The answers are as deep as they may be before they are put into a larger text.
+    return scan(jsonrpc.splice(request.data, [(end, end, text)]), MAX_DEPTH)
 
 
 def for_stateless(ask: Ask) -> Ask:
@@ -142,12 +164,37 @@ def for_stateless(ask: Ask) -> Ask:
     return Ask(ask.key, ask.method, jsonrpc.edit_object(ask.params, (0, len(ask.params)), put={}, drop=drop))
 
 
-def for_handshake(ask: Ask, id: bytes, elicitation_id: str) -> bytes:
-    """Return the request that asks a handshake client; URL elicitations get the id that their era wants."""
+def for_handshake(ask: Ask, id: bytes, elicitation_id: str | None = None) -> bytes:
+    """Return the request that asks a handshake client. Our id is its progress token as well, where it has one.
+
+    URL elicitations of a stateless server get the id that the era of the client wants (`elicitation_id`). Raise
+    `ProtocolError` for params that two readers could read differently.
+    """
     params = ask.params
-    if ask.method == "elicitation/create" and params is not None and "url" in requirement(ask)["elicitation"]:
-        params = jsonrpc.edit_object(params, (0, len(params)), put={"elicitationId": orjson.dumps(elicitation_id)})
+    if params is None:
+        return jsonrpc.request(id, ask.method)
+    whole = (0, len(params))
+    fields = members(params, *whole)
+    put: dict[str, bytes] = {}
+    if progress_token(ask) is not None:
+        put["_meta"] = jsonrpc.edit_object(params, fields["_meta"], put={"progressToken": id})
+    if elicitation_id is not None and "url" in requirement(ask).get("elicitation", {}):
+        put["elicitationId"] = orjson.dumps(elicitation_id)
+    if put or "task" in fields:
+        # Nobody could fetch the result of a task that the client makes of it.
+        params = jsonrpc.edit_object(params, whole, put=put, drop=("task",))
     return jsonrpc.request(id, ask.method, params)
+
+
+def progress_token(ask: Ask) -> bytes | None:
+    """Return the token (a JSON text) with which the server wants to hear of the client's progress."""
+    if ask.params is None or b"progressToken" not in ask.params:
+        return None
+    meta = members(ask.params, 0, len(ask.params)).get("_meta")
+    if meta is None or ask.params[meta[0]] != _BRACE:
+        return None
+    span = members(ask.params, *meta).get("progressToken")
+    return None if span is None else ask.params[slice(*span)]
 
 
 def response_to(ask: Ask, answer: Envelope | None) -> bytes | None:
@@ -155,9 +202,18 @@ def response_to(ask: Ask, answer: Envelope | None) -> bytes | None:
 
     An elicitation that failed, or was never answered (`answer` None), is a cancelled one.
     """
-    if answer is not None and answer.kind == RESULT and answer.result is not None:
-        return answer.data[slice(*answer.result)]
+    result = None if answer is None else result_of(answer)
+    if result is not None:
+        return result
     return CANCELLED if ask.method == "elicitation/create" else None
+
+
+def result_of(answer: Envelope) -> bytes | None:
+    """Return the result (a JSON text) that a client answered with, None for an error and for what is no object."""
+    if answer.kind != RESULT or answer.result is None:
+        return None
+    result = answer.data[slice(*answer.result)]
+    return result if result[:1] == b"{" else None
 
 
 def capabilities_of(text: bytes) -> dict[str, Any]:
@@ -169,12 +225,20 @@ def capabilities_of(text: bytes) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def for_stateless_backend(capabilities: bytes) -> bytes:
-    """Return what a handshake client declared as a request to a stateless backend says it (digest 4.1)."""
+def for_stateless_backend(capabilities: bytes, revision: str) -> bytes:
+    """Return what a handshake client of this revision declared as a request to a stateless backend says it.
+
+    Only what can be asked of that client is left, and no tasks, which clients of its era know in another form.
+    """
     found = capabilities_of(capabilities)
     kept: dict[str, Any] = {
-        key: found[key] for key in ("sampling", "elicitation", "experimental", "extensions") if key in found
+        key: found[key] for key in ("sampling", "experimental", "extensions") if isinstance(found.get(key), dict)
     }
     if isinstance(found.get("roots"), dict):
         kept["roots"] = {}
+    if TASKS_EXTENSION in kept.get("extensions", {}):
+        kept["extensions"] = {key: value for key, value in kept["extensions"].items() if key != TASKS_EXTENSION}
+    modes: dict[str, Any] = {mode: {} for mode, ask in _MODES.items() if may_ask(ask, found, revision)}
+    if modes:
+        kept["elicitation"] = modes
     return orjson.dumps(kept)
