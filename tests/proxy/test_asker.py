@@ -376,6 +376,22 @@ async def test_a_client_that_takes_too_long() -> None:
 
 
 @virtual
+async def test_the_stream_is_kept_alive_while_a_user_thinks() -> None:
+    scene = Scene(input_s=300.0)
+    exchange, channel = scene.call()
+    scene.ask(exchange)
+    await asyncio.sleep(299)
+    assert channel.body.count(b": \n\n") == 11
+    assert (len(said(channel)), scene.server.sent) == (1, [])
+    await asyncio.sleep(2)
+    assert len(said(channel)) == 2
+    body = channel.body
+    await asyncio.sleep(300)
+    assert channel.body == body
+    await scene.replies.aclose()
+
+
+@virtual
 async def test_a_backend_cannot_flood_a_client() -> None:
     scene = Scene()
     exchange, channel = scene.call()

@@ -19,6 +19,7 @@ from only1mcp._fast import members
 from only1mcp.errors import INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND, ProtocolError
 from only1mcp.proxy import rounds
 from only1mcp.proxy.asking import GONE, TOO_MANY, UNDECLARED, Asking
+from only1mcp.proxy.streams import KEEP_ALIVE, KEEP_ALIVE_S
 from only1mcp.wire import asks, jsonrpc
 from only1mcp.wire.asks import CAPABILITY, MULTI_ROUND, Ask
 
@@ -90,7 +91,7 @@ class Relayed:
 class _Open:
     """One request to a client that has not ended."""
 
-    __slots__ = ("exchange", "id", "inquirer", "session", "timer", "token")
+    __slots__ = ("deadline", "exchange", "id", "inquirer", "session", "timer", "token")
 
     def __init__(self, exchange: Exchange, session: str, id: bytes, inquirer: Inquirer, token: bytes | None) -> None:
         self.exchange = exchange
@@ -99,6 +100,8 @@ class _Open:
         self.inquirer = inquirer
         # With which the backend wants to hear of progress; the client's is our id.
         self.token = token
+        # The event loop's time.
+        self.deadline = 0.0
         self.timer: asyncio.TimerHandle | None = None
 
 
@@ -139,7 +142,8 @@ class ClientAsker:
             inquirer.refused(error.message, INVALID_PARAMS)
             return
         opened = _Open(exchange, exchange.session.id, id, inquirer, token)
-        opened.timer = asyncio.get_running_loop().call_later(self._input_s, self._expire, opened)
+        opened.deadline = asyncio.get_running_loop().time() + self._input_s
+        self._wait(opened)
         self._open.setdefault(opened.session, {})[id] = opened
         self._size += 1
         exchange.ask(message)
@@ -232,8 +236,19 @@ class ClientAsker:
             return []
         return [opened for opened in self._open[session.id].values() if opened.exchange is exchange]
 
-    def _expire(self, opened: _Open) -> None:
-        self._end(opened, LATE)
+    def _wait(self, opened: _Open) -> None:
+        loop = asyncio.get_running_loop()
+        opened.timer = loop.call_at(min(opened.deadline, loop.time() + KEEP_ALIVE_S), self._tick, opened)
+
+    def _tick(self, opened: _Open) -> None:
+        exchange = opened.exchange
+        if asyncio.get_running_loop().time() >= opened.deadline:
+            self._end(opened, LATE)
+            return
+        if not exchange.passing and exchange.http.waiting_bytes == 0:
+            # A user may take minutes, during which nothing else is said on the stream.
+            exchange.interim_events(KEEP_ALIVE)
+        self._wait(opened)
 
     def _end(self, opened: _Open, text: str) -> None:
         self._close(opened)
