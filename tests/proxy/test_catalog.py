@@ -205,7 +205,7 @@ def test_capabilities_are_what_some_backend_has() -> None:
         offer("a", tools=[], capabilities={"tools": {"listChanged": True}, "logging": {}, "prompts": None, "x": {}}),
         offer("b", capabilities={"completions": {}, "resources": [], "tasks": {}}),
     )
-    assert catalog.capabilities == {"tools": {}, "completions": {}, "logging": {}}
+    assert catalog.capabilities == {"tools": {"listChanged": True}, "completions": {}, "logging": {}}
 
 
 def test_instructions_are_labelled() -> None:

@@ -31,7 +31,7 @@ def test_initialize() -> None:
     assert (revision, capabilities, info) == ("2025-06-18", b'{"sampling":{}}', b'{"name":"c"}')
     assert orjson.loads(result) == {
         "protocolVersion": "2025-06-18",
-        "capabilities": {"tools": {}},
+        "capabilities": {"tools": {"listChanged": True}},
         "serverInfo": local.IMPLEMENTATION,
         "instructions": "[a] be kind",
     }
@@ -67,7 +67,7 @@ def test_discover() -> None:
     assert result == {
         "resultType": "complete",
         "supportedVersions": ["2026-07-28"],
-        "capabilities": {"tools": {}},
+        "capabilities": {"tools": {"listChanged": True}},
         "ttlMs": 0,
         "cacheScope": "public",
         "instructions": "[a] be kind",

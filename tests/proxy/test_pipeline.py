@@ -68,7 +68,8 @@ async def test_initialize_answers_with_the_revision_asked_for(caller: Caller, re
     assert reply.status == 200
     assert reply.result["protocolVersion"] == revision
     assert reply.result["serverInfo"]["name"] == "only1mcp"
-    assert reply.result["capabilities"] == {"tools": {}, "prompts": {}, "resources": {}}
+    expected = {name: {"listChanged": True} for name in ("tools", "prompts", "resources")}
+    assert reply.result["capabilities"] == expected
     fields: Fields = {"mcp-protocol-version": revision}
     assert (await caller.in_session({"jsonrpc": "2.0", "method": "notifications/initialized"}, fields)).status == 202
     assert (await caller.in_session(request("ping", id="p"), fields)).response["result"] == {}

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import orjson
 
-from only1mcp._fast import ERROR
+from only1mcp._fast import ERROR, Envelope
 from only1mcp.backend.base import CALLER, BackendCall, OnMessage, Transport
 from only1mcp.backend.era import Peer
 from only1mcp.errors import BackendError, ProtocolError
@@ -20,6 +20,8 @@ log = logging.getLogger("only1mcp.backend")
 # A server without such a stream ends the request at once; one that does so this often is not asked again.
 MAX_SHORT_STREAMS = 3
 SHORT_STREAM_S = 1.0
+# A stream that lasted this long is begun anew without a longer wait than after the first break.
+STEADY_STREAM_S = 10.0
 
 _CAPABILITY_OF = {"toolsListChanged": "tools", "promptsListChanged": "prompts", "resourcesListChanged": "resources"}
 
@@ -42,20 +44,39 @@ async def listen_stateless(
     on_gap: Callable[[], None],
     backoff: Callable[[int], float],
 ) -> None:
-    """Hold `subscriptions/listen` open (2026-07-28 "Subscriptions"); `on_gap` after each break: nothing is replayed."""
+    """Hold open the stream on which a server tells of its lists; `on_gap` after each break: nothing is replayed."""
+    wanted = orjson.dumps(dict.fromkeys(announced(peer), True))
+    await hold_listen(transport, peer, next_id, wanted, on_message, on_gap, backoff)
+
+
+async def hold_listen(
+    transport: Transport,
+    peer: Peer,
+    next_id: Callable[[], bytes],
+    wanted: bytes,
+    on_message: OnMessage,
+    on_gap: Callable[[], None],
+    backoff: Callable[[int], float],
+) -> Envelope:
+    """Hold `subscriptions/listen` open (2026-07-28 "Subscriptions") with the filter `wanted`, a JSON text.
+
+    `on_gap` is called before it is begun anew after a break. Return the error with which the server refuses it.
+    """
+    loop = asyncio.get_running_loop()
     failures = 0
     while True:
+        began = loop.time()
         id = next_id()
-        fields = {"notifications": orjson.dumps(dict.fromkeys(announced(peer), True))}
-        message = jsonrpc.request(id, "subscriptions/listen", own_params(peer.era, peer.revision, CALLER, fields))
+        params = own_params(peer.era, peer.revision, CALLER, {"notifications": wanted})
+        message = jsonrpc.request(id, "subscriptions/listen", params)
         try:
             answer = await transport.call(BackendCall("subscriptions/listen", message, id, None, on_message=on_message))
         except (BackendError, ProtocolError) as error:
             log.info("backend.listen_ended", extra={"fields": {"reason": error.message}})
         else:
             if answer.kind == ERROR:
-                return
-        failures += 1
+                return answer
+        failures = 1 if loop.time() - began >= STEADY_STREAM_S else failures + 1
         await asyncio.sleep(backoff(failures))
         on_gap()
 

@@ -34,6 +34,7 @@ from only1mcp.proxy.catalog import Catalog
 from only1mcp.proxy.desk import Desk
 from only1mcp.proxy.exchange import Snapshot
 from only1mcp.proxy.group import make_groups
+from only1mcp.proxy.hub import Hub
 from only1mcp.proxy.pages import PAGES_SHARE
 from only1mcp.proxy.pipeline import Pipeline
 from only1mcp.proxy.ratelimit import RateLimiter
@@ -62,7 +63,7 @@ class Worker:
         # Everything that clients carry for us is sealed with keys made of this one.
         self.key = os.urandom(32)
         self.levels = LogLevels(self.registry.endpoints.values())
-        self.desk = Desk(sessions=Sessions(self.levels))
+        self.desk = Desk(hub=Hub(self.groups), sessions=Sessions(self.levels))
         self.desk.asker = ClientAsker(self.desk.worker, config.proxy.timeouts.input_s, self.metrics)
         self._inventories: tuple[object, ...] = ()
         cache, limit = config.proxy.cache, config.auth.rate_limit
