@@ -17,5 +17,12 @@ def inventory(**capabilities: dict[str, bool]) -> Inventory:
 def test_every_capability_of_some_backend_that_is_relayed() -> None:
     one = inventory(tools={"listChanged": True}, logging={})
     other = inventory(prompts={}, tasks={})
-    assert merged([one, other]) == {"tools": {}, "prompts": {}, "logging": {}}
+    listed = {"listChanged": True}
+    assert merged([one, other]) == {"tools": listed, "prompts": listed, "logging": {}}
     assert merged([]) == {}
+
+
+def test_subscriptions_where_some_backend_serves_them() -> None:
+    without, other = inventory(resources={"subscribe": False}), inventory(resources={"subscribe": True})
+    assert merged([without]) == {"resources": {"listChanged": True}}
+    assert merged([other, without]) == {"resources": {"listChanged": True, "subscribe": True}}

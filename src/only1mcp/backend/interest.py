@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -85,6 +85,7 @@ class Subscriptions:
         self.wants: dict[str, _Want] = {}
         self._line: _Line | None = None
         self._served = False
+        self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
 
     def __len__(self) -> int:
@@ -144,13 +145,22 @@ class Subscriptions:
         for uri in self.wants:
             self._line.settle(uri)
 
-    def close(self) -> None:
-        """Want nothing any more and tell nobody: the connections are about to close."""
+    async def aclose(self) -> None:
+        """Want nothing any more: whoever waits is refused, what is under way is given up."""
         self._closed = True
         self._drop_line()
-        for uri in self.wants:
-            self.refused(uri, BackendUnavailable("the proxy is shutting down"))
+        for uri, want in self.wants.items():
+            if not want.answered.done():
+                self.refused(uri, BackendUnavailable("the proxy is shutting down"))
         self.wants.clear()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Begin what a line has to do."""
+        task = asyncio.get_running_loop().create_task(work, name=f"subscribe {self.endpoint.id}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     def accepted(self, uri: str) -> None:
         """The backend watches the resource from now on."""
@@ -207,8 +217,7 @@ class _HandshakeLine:
 
     def settle(self, uri: str) -> None:
         if uri not in self._tasks:
-            work = self._settle(uri)
-            self._tasks[uri] = asyncio.get_running_loop().create_task(work, name=f"subscribe {self._owner.endpoint.id}")
+            self._tasks[uri] = self._owner.spawn(self._settle(uri))
 
     def close(self) -> None:
         for task in self._tasks.values():
@@ -288,9 +297,7 @@ class _StatelessLine:
         elif uris != self._asked or self._current is None:
             if self._coming is not None:
                 self._coming.cancel()
-            self._coming = asyncio.get_running_loop().create_task(
-                self._listen(uris), name=f"subscribe {self._owner.endpoint.id}"
-            )
+            self._coming = self._owner.spawn(self._listen(uris))
         elif self._coming is not None:
             self._coming.cancel()
             self._coming = None

@@ -181,7 +181,7 @@ class Hub:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._topics.close()
+        await self._topics.aclose()
         for listener in list(self._listeners):
             listener.close()
         for session_id in list(self._sessions):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -147,10 +148,10 @@ class Topics:
             home.topics.setdefault(original, {})[topic.uri] = topic
             self._on_updated(home.group, original)
 
-    def close(self) -> None:
-        """Forget everything; no backend is told."""
+    async def aclose(self) -> None:
+        """Forget everything; the connections to the backends are about to close."""
+        await asyncio.gather(*(home.subscriptions.aclose() for home in self._homes.values()))
         for home in self._homes.values():
-            home.subscriptions.close()
             home.topics.clear()
         self._topics.clear()
         self._counts.clear()
