@@ -224,6 +224,8 @@ class Backend:
         capabilities: dict[str, Any] = {CAPABILITY[MEMBER[method]]: {} for method in MEMBER if self._list(method)}
         if "completion/complete" in self.scripts:
             capabilities["completions"] = {}
+        if {"resources/subscribe", "subscriptions/listen"} & self.scripts.keys():
+            capabilities["resources"] = {"subscribe": True}
         if "logging/setLevel" in self.scripts:
             capabilities["logging"] = {}
         said = {"capabilities": capabilities}

@@ -171,11 +171,11 @@ class Pipeline:
             raise
 
     def _without_body(self, exchange: Exchange) -> None:
-        """GET and DELETE belong to sessions of the handshake era; no stream is offered on GET."""
+        """GET and DELETE belong to sessions of the handshake era."""
         method = exchange.http.head.method
         era = era_of_headers(exchange.http.head)
         if era is STATELESS or method not in (b"GET", b"DELETE"):
-            exchange.empty(405, [(b"allow", b"POST" if era is STATELESS else b"POST, DELETE")])
+            exchange.empty(405, [(b"allow", b"POST" if era is STATELESS else b"GET, POST, DELETE")])
         elif method == b"GET":
             self._admit(exchange)
             self._open_session(exchange)
