@@ -755,7 +755,6 @@ servers:
         "admin.host",
         "state.url",
         "auth.api_keys[0].scopes",
-        "servers[0].instances",
         "servers[1].retries",
         "servers[1].health_check_url",
         "servers[1].transport",

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from only1mcp.backend.base import Transport
 from only1mcp.backend.endpoint import Endpoint, OnStale
+from only1mcp.backend.exclusive import ExclusiveEndpoint
 from only1mcp.backend.guard import Guard
 from only1mcp.backend.http import HttpTransport
 from only1mcp.backend.stdio import StdioTransport
@@ -28,7 +29,9 @@ class Registry:
         self._told = False
         self._guard = Guard()
         self.endpoints: dict[str, Endpoint] = {
-            backend.id: Endpoint(backend, self._transport_for(backend), self._changed, on_stale)
+            backend.id: (Endpoint if backend.instances.mode == "shared" else ExclusiveEndpoint)(
+                backend, self._transport_for(backend), self._changed, on_stale
+            )
             for backend in config.servers
             if backend.enabled and backend.transport != "sse"
         }
@@ -51,6 +54,12 @@ class Registry:
             for wait in waits:
                 wait.cancel()
             await asyncio.gather(*waits, return_exceptions=True)
+
+    def session_ended(self, session_id: str) -> None:
+        """End what was kept at backends for one session alone."""
+        for endpoint in self.endpoints.values():
+            if isinstance(endpoint, ExclusiveEndpoint):
+                endpoint.session_ended(session_id)
 
     async def aclose(self) -> None:
         """Close every endpoint side by side; no child and no connection is left."""

@@ -49,11 +49,6 @@ def _server(node: Node, root: Node) -> Iterator[str]:
     check = node.get("health_check_url")
     if check is not None and check.value:
         yield _line(check, root, _NO_ACTIVE_CHECKS)
-    instances = node.get("instances")
-    if instances is not None and isinstance(instances.value, dict):
-        mode = instances.get("mode")
-        if (mode is not None and mode.value != "shared") or instances.value.keys() - {"mode"}:
-            yield _line(instances, root, "all sessions share one child")
     transport = node.get("transport")
     if transport is not None and transport.value == "sse":
         yield _line(transport, root, "this backend is not started")

@@ -57,7 +57,7 @@ ToolName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 
 
 # The keys of a backend that have a meaning for only some transports.
-STDIO_KEYS = ("command", "args", "env", "cwd", "instances")
+STDIO_KEYS = ("command", "args", "env", "cwd")
 HTTP_KEYS = ("url", "headers", "auth")
 
 
@@ -259,7 +259,10 @@ class BackendAuth(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Instances(Struct, frozen=True, forbid_unknown_fields=True):
-    """How many children a stdio backend has: one for all, or one a session."""
+    """Whether all clients share one child (or session with an HTTP server), or each session has its own.
+
+    Of its own ones a backend has at most `max` at a time; those that are idle for `idle_seconds` are ended.
+    """
 
     mode: Literal["shared", "per_session"] = "shared"
     max: Annotated[int, Meta(ge=1, le=1000)] = 8
@@ -275,7 +278,7 @@ class ToolRules(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class BackendConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """One entry of `servers`. stdio has command, args, env, cwd, instances; http and sse have url, headers, auth.
+    """One entry of `servers`. stdio has command, args, env, cwd; http and sse have url, headers, auth.
 
     `name` and `group` default to the id. `shared_cache` takes the backend's word for which results are public: one
     client's may then be given to others.

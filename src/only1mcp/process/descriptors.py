@@ -22,7 +22,12 @@ PER_BACKEND: Final = 8
 def wanted(config: Config) -> int:
     """Return how many descriptors the limits of the configuration may take: each call has two ends."""
     limits = config.proxy.limits
-    return limits.max_connections + limits.max_in_flight + PER_BACKEND * len(config.servers) + SPARE
+    return limits.max_connections + limits.max_in_flight + PER_BACKEND * _connections(config) + SPARE
+
+
+def _connections(config: Config) -> int:
+    own = (backend.instances for backend in config.servers if backend.instances.mode == "per_session")
+    return len(config.servers) + sum(instances.max for instances in own)
 
 
 def allow(number: int) -> int | None:

@@ -64,6 +64,7 @@ class Worker:
         self.key = os.urandom(32)
         self.levels = LogLevels(self.registry.endpoints.values())
         self.desk = Desk(hub=Hub(self.groups), sessions=Sessions(self.levels))
+        self.desk.on_session_ended = self.registry.session_ended
         self.desk.asker = ClientAsker(self.desk.worker, config.proxy.timeouts.input_s, self.metrics)
         self._inventories: tuple[object, ...] = ()
         cache, limit = config.proxy.cache, config.auth.rate_limit

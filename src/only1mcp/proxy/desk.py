@@ -7,7 +7,7 @@ never looks here.
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -250,12 +250,15 @@ class Desk:
     hub: Hub = _QUIET
     tasks: TaskDesk = _QUIET
     worker: int = 0
+    # Who else is told that a session has ended: the registry of backends.
+    on_session_ended: Callable[[str], None] = lambda _: None
 
     def session_ended(self, session_id: str) -> None:
         """Forget everything that was kept for a session."""
         self.asker.ended(session_id)
         self.sessions.ended(session_id)
         self.hub.ended(session_id)
+        self.on_session_ended(session_id)
 
     async def aclose(self) -> None:
         await self.hub.aclose()
