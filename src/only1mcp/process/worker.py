@@ -36,6 +36,7 @@ from only1mcp.proxy.exchange import Snapshot
 from only1mcp.proxy.group import make_groups
 from only1mcp.proxy.hub import Hub
 from only1mcp.proxy.pages import PAGES_SHARE
+from only1mcp.proxy.parking import Lot
 from only1mcp.proxy.pipeline import Pipeline
 from only1mcp.proxy.ratelimit import RateLimiter
 from only1mcp.proxy.sessions import Sessions
@@ -66,6 +67,9 @@ class Worker:
         self.desk = Desk(hub=Hub(self.groups), sessions=Sessions(self.levels))
         self.desk.on_session_ended = self.registry.session_ended
         self.desk.asker = ClientAsker(self.desk.worker, config.proxy.timeouts.input_s, self.metrics)
+        self.desk.lot = Lot(
+            self.key, worker=self.desk.worker, input_s=config.proxy.timeouts.input_s, wall_clock=time.time
+        )
         self._inventories: tuple[object, ...] = ()
         cache, limit = config.proxy.cache, config.auth.rate_limit
         limit_bytes = cache.max_size_mb << 20

@@ -287,7 +287,11 @@ class _Relay:
         if message.kind != NOTIFICATION:
             return
         if method == "notifications/cancelled":
-            self._exchange.snapshot.desk.asker.cancelled(self._exchange, message)
+            exchange = self._exchange
+            if exchange.work is not None:
+                exchange.snapshot.desk.lot.cancelled(exchange.work, message)
+            else:
+                exchange.snapshot.desk.asker.cancelled(exchange, message)
         elif method == "notifications/progress":
             if self._progress_token is not None:
                 relayed = _with_token(message, self._progress_token)
@@ -315,7 +319,7 @@ class _Relay:
         elif exchange.era is HANDSHAKE:
             desk.asker.relay(exchange, asking)
         elif exchange.work is not None:
-            desk.lot.asked(exchange.work, asking)
+            desk.lot.asked(exchange.work, asking, self)
         else:
             asking.refuse("this client does not serve requests from servers")
 

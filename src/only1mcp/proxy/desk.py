@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from only1mcp.errors import METHOD_NOT_FOUND, RequestRefused
+from only1mcp.errors import METHOD_NOT_FOUND, Only1MCPError, RequestRefused
 from only1mcp.proxy.asking import Asking
 
 if TYPE_CHECKING:
@@ -63,15 +63,30 @@ class Asker(Protocol):
 class Lot(Protocol):
     """Parks calls of stateless clients (package B, `proxy/parking.py`)."""
 
-    def forward(self, exchange: Exchange, target: Target, method: str) -> Work | NotImplementedType:
-        """Take a stateless client's request for a handshake backend: a retry is matched with its parked call.
+    def takes(self, forwarding: Forwarding) -> bool:
+        """Look at a stateless client's request for a handshake backend before it begins.
 
-        Return NOT_PARKED for a request that goes the plain way. Raise `RequestRefused` (-32602) for a `requestState`
+        True: it was a retry, and its parked call goes on instead. Raise `RequestRefused` (-32602) for a `requestState`
         that is forged, late, used, of another principal, or of another request.
         """
 
-    def asked(self, forwarding: Forwarding, asking: Asking) -> None:
+    def asked(self, forwarding: Forwarding, asking: Asking, relay: Relay) -> None:
         """A handshake backend asks in the middle of a stateless client's call; never raises."""
+
+    def cancelled(self, forwarding: Forwarding, message: Envelope) -> bool:
+        """A backend cancels, on the stream of this call, a request of its own; False: it asked nothing like that."""
+
+    def settles(self, forwarding: Forwarding, outcome: Answer | Only1MCPError) -> bool:
+        """Hear what became of a call that `takes` has seen; True: the client is told by us, now or later."""
+
+    async def aclose(self) -> None:
+        """Give up every parked call."""
+
+
+class Relay(Protocol):
+    """What a call says before its answer, on its way to one exchange or another."""
+
+    def attach(self, exchange: Exchange, progress_token: bytes | None) -> None: ...
 
 
 class SessionDesk(Protocol):
@@ -150,13 +165,6 @@ class TaskDesk(Protocol):
         """Return the answer with the task id that this client may know."""
 
 
-class NotImplementedType:
-    """The one value NOT_PARKED."""
-
-
-NOT_PARKED = NotImplementedType()
-
-
 class Quiet:
     """Serves every protocol above by refusing."""
 
@@ -178,17 +186,20 @@ class Quiet:
     def notified(self, session: Session, message: Envelope) -> bool:
         return False
 
-    def cancelled(self, exchange: Exchange, message: Envelope) -> bool:
+    def cancelled(self, exchange: Exchange | Forwarding, message: Envelope) -> bool:
         return False
 
     def over(self, exchange: Exchange) -> None:
         return None
 
-    def forward(self, exchange: Exchange, target: Target, method: str) -> Work | NotImplementedType:
-        return NOT_PARKED
+    def takes(self, forwarding: Forwarding) -> bool:
+        return False
 
-    def asked(self, forwarding: Forwarding, asking: Asking) -> None:
+    def asked(self, forwarding: Forwarding, asking: Asking, relay: Relay) -> None:
         asking.refuse("this client does not serve requests from servers")
+
+    def settles(self, forwarding: Forwarding, outcome: Answer | Only1MCPError) -> bool:
+        return False
 
     def open_stream(self, exchange: Exchange) -> None:
         exchange.empty(405, [(b"allow", b"POST, DELETE")])
@@ -263,4 +274,5 @@ class Desk:
     async def aclose(self) -> None:
         await self.hub.aclose()
         await self.asker.aclose()
+        await self.lot.aclose()
         await self.sessions.aclose()

@@ -33,6 +33,8 @@ cdef class Forwarding:
     cdef public object task
     cdef public object stop
     cdef public bint cancelled
+    cdef public object lot
+    cdef public object parked
     cdef public double _began
 
     cpdef _ask_no_more(self)

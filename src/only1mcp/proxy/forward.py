@@ -15,7 +15,7 @@ from only1mcp.metrics import Metrics
 from only1mcp.proxy.cache import Asked, Key, ResponseCache, failed
 from only1mcp.proxy.call import Answer, maybe_begin, perform, to_client
 from only1mcp.proxy.coalesce import Flights, Passenger, Ticket, cancelled
-from only1mcp.proxy.desk import NotImplementedType
+from only1mcp.proxy.desk import Lot
 from only1mcp.proxy.exchange import Exchange
 from only1mcp.proxy.route import Target
 from only1mcp.wire import jsonrpc
@@ -71,12 +71,16 @@ class Forwarder:
         if key is not None and self._flights.takes(key):
             self.remember(self._flights.board(exchange, target, method, key))
             return None
-        endpoint = target.group.pick(target.hash_key)
-        if exchange.era is STATELESS and target.group.era is HANDSHAKE and method in MULTI_ROUND:
-            work = exchange.snapshot.desk.lot.forward(exchange, target, method)
-            if not isinstance(work, NotImplementedType):
-                return work
-        forwarding = Forwarding(self, exchange, target, method, endpoint)
+        forwarding = Forwarding(self, exchange, target, method, None)
+        if (
+            exchange.era is STATELESS
+            and target.group.era is HANDSHAKE
+            and method in MULTI_ROUND
+            and exchange.snapshot.desk.lot.takes(forwarding)
+        ):
+            return None
+        target = forwarding.target
+        forwarding.endpoint = target.group.pick(target.hash_key)
         self.begin(forwarding)
         return None
 
@@ -221,7 +225,9 @@ class Forwarding:
         "endpoint",
         "exchange",
         "forwarder",
+        "lot",
         "method",
+        "parked",
         "stop",
         "target",
         "task",
@@ -248,6 +254,9 @@ class Forwarding:
         self.task: asyncio.Task[Any] | None = None
         self.stop: Callable[[], None] | None = None
         self.cancelled = False
+        # Who is told of the outcome first, where the client may be asked by parking the call, and what it keeps of it.
+        self.lot: Lot | None = None
+        self.parked: Any = None
         # Asking for the running loop is a system call, so only those ask who need it.
         self._began = exchange.http.started if began is None else began
 
@@ -257,12 +266,15 @@ class Forwarding:
 
     def done(self, outcome: Answer | Only1MCPError) -> None:
         """Take the outcome of the call; never raises, it is called from the event loop."""
-        exchange, forwarder = self.exchange, self.forwarder
+        forwarder = self.forwarder
         forwarder.forget(self)
         self._ask_no_more()
         in_task = self.task is not None
         self.stop = self.task = None
+        exchange = self.exchange
         try:
+            if self.lot is not None and self.lot.settles(self, outcome):
+                return
             if isinstance(outcome, Answer):
                 forwarder.deliver(exchange, self.target, self.method, outcome)
             elif (
@@ -272,6 +284,7 @@ class Forwarding:
             ):
                 forwarder._spawn(self, outcome)
             else:
+                exchange.work = None
                 exchange.refuse(outcome)
         except Only1MCPError as error:
             exchange.refuse(error)
@@ -285,8 +298,13 @@ class Forwarding:
         journal = self.exchange.journal
         if journal is not None and journal.detached():
             return
+        self.give_up()
+
+    def give_up(self) -> None:
+        """Stop the work: nobody waits for its outcome."""
         self.forwarder.forget(self)
         self._ask_no_more()
+        self.exchange.work = None
         stop, self.stop = self.stop, None
         if stop is not None:
             stop()
