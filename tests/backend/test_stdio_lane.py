@@ -256,6 +256,23 @@ async def test_a_child_that_closed_its_input_takes_no_call() -> None:
 
 
 @both_loops
+async def test_the_clock_of_a_call_stands_until_every_stop_is_over() -> None:
+    async with child() as backend:
+        waits, other = Direct(backend, "silent", timeout_s=0.05), Direct(backend, "silent", timeout_s=0.1)
+        begun = backend.transport._lane.calls[waits.call.id]
+        begun.stop()
+        begun.stop()
+        begun.go_on()
+        assert isinstance(await other.error(), BackendTimeout)
+        assert waits.told == []
+        begun.go_on()
+        assert isinstance(await waits.error(), BackendTimeout)
+        begun.stop()
+        begun.go_on()  # too late to matter
+        assert len(waits.told) == 1
+
+
+@both_loops
 async def test_an_input_that_breaks_under_a_large_call_fails_it_later() -> None:
     async with child() as backend:
         assert await Direct(backend, "close_stdin").answer() == "deaf"
