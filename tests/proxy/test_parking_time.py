@@ -19,7 +19,7 @@ from tests.virtual import virtual
 from only1mcp._fast import scan
 from only1mcp.backend.base import Clock
 from only1mcp.errors import BackendAnswerError, BackendUnavailable, Only1MCPError, RequestRefused
-from only1mcp.proxy import parking
+from only1mcp.proxy import parked, parking
 from only1mcp.proxy.auth import Principal
 from only1mcp.proxy.exchange import Exchange
 from only1mcp.proxy.parking import Lot
@@ -196,7 +196,7 @@ async def test_what_came_early_is_dropped_with_its_call() -> None:
 async def test_a_result_that_is_too_large_to_be_kept() -> None:
     async with parking_of() as place:
         begun, retry = await place.parked()
-        begun.answer(b'{"content":[],"x":"' + b"x" * parking.MAX_OUTCOME_BYTES + b'"}')
+        begun.answer(b'{"content":[],"x":"' + b"x" * parked.MAX_OUTCOME_BYTES + b'"}')
         assert place.lot.kept_bytes == 0
         _, channel = place.call(**retry)
         error = body_of(channel)["error"]
@@ -205,7 +205,7 @@ async def test_a_result_that_is_too_large_to_be_kept() -> None:
 
 @virtual
 async def test_results_that_are_too_large_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parking, "MAX_KEPT_BYTES", 150)
+    monkeypatch.setattr(parked, "MAX_KEPT_BYTES", 150)
     async with parking_of() as place:
         calls = [await place.parked(id=number) for number in range(3)]
         codes = []
@@ -243,7 +243,7 @@ async def test_one_principal_cannot_park_everything(monkeypatch: pytest.MonkeyPa
 
 @virtual
 async def test_one_call_cannot_ask_for_everything_or_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parking, "MAX_ROUNDS", 3)
+    monkeypatch.setattr(parked, "MAX_ROUNDS", 3)
     async with parking_of() as place:
         _, channel = place.call()
         (begun,) = place.server.begun
