@@ -111,6 +111,15 @@ def is_asking(head: bytes) -> bool:
     return _METHOD_AHEAD.match(head) is not None
 
 
+def asked_id(head: bytes, tail: bytes) -> bytes | None:
+    """Return the raw id of a request of which only the two ends are known, as `answered_id` does for a response."""
+    ahead = _METHOD_AHEAD.match(head)
+    if ahead is None:
+        return None
+    at_end = _ID_AT_END.search(tail) if ahead[1] is None else None
+    return ahead[1] if at_end is None else at_end[1]
+
+
 def asks(line: bytes) -> bool:
     """Return whether a line that failed the scan is a request or notification all the same; their ids are not ours."""
     try:

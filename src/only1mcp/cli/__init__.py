@@ -32,6 +32,7 @@ _UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 # name: (module, attribute, one line for --help)
 COMMANDS = {
     "start": ("only1mcp.cli.start", "start_command", "Run the proxy."),
+    "stdio": ("only1mcp.cli.stdio", "stdio_command", "Be a stdio server to the client that starts this."),
     "status": ("only1mcp.cli.ask", "status_command", "Show a running proxy's backends."),
     "list": ("only1mcp.cli.ask", "list_command", "List the tools, resources or prompts of a running proxy."),
     "call": ("only1mcp.cli.ask", "call_command", "Call a tool through a running proxy."),

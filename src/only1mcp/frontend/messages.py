@@ -7,13 +7,31 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from only1mcp.frontend.http_exchange import HttpExchange
-from only1mcp.wire.http1_events import Headers
+from only1mcp._fast import REQUEST, members, scan, string_at
+from only1mcp.errors import Only1MCPError, ProtocolError, error_message
+from only1mcp.frontend.http_exchange import Application, HttpExchange
+from only1mcp.frontend.runner import ExchangeRunner
+from only1mcp.wire import jsonrpc, mcp
+from only1mcp.wire.http1_events import Headers, RequestHead
+from only1mcp.wire.jsonrpc import Span
+from only1mcp.wire.mirror import encode_header
 from only1mcp.wire.sse import SSEDecoder
 
-MAX_EVENT_BYTES = 64 << 20
+if TYPE_CHECKING:
+    from only1mcp._fast.envelope import Envelope
+
+MAX_EVENT_BYTES: Final = 64 << 20
+# A stream of notifications that broke off, because its reader was too slow, is opened again after this long.
+REOPEN_S: Final = 1.0
+# What is longer is not looked into here: the application refuses it for its size.
+MAX_DECODED_BYTES: Final = 256 * 1024
+
+_BOTH_FORMS: Final[Headers] = [
+    (b"content-type", b"application/json"),
+    (b"accept", b"application/json, text/event-stream"),
+]
 
 
 class Sink(Protocol):
@@ -29,87 +47,332 @@ class Sink(Protocol):
 
 
 class MessageChannel:
-    """The `Channel` of one exchange: a JSON body or a stream of events, each message to the sink; statuses go nowhere.
+    """The `Channel` of one exchange, and the host of what runs it: each message of the answer goes to the sink.
 
-    `on_end` is called when the exchange is over. `headers` is what the answer's head said (Mcp-Session-Id).
+    `id` is the raw id of the request that the exchange is for, None for what gets no response. A request that the
+    application leaves without one, since over HTTP the end of the connection would tell, is answered with an error.
+    `on_end` is called when the exchange is over; `headers` is what the answer's head said (Mcp-Session-Id).
     """
 
-    def __init__(self, sink: Sink, on_end: Callable[[MessageChannel], None]) -> None:
+    def __init__(
+        self,
+        app: Application,
+        sink: Sink,
+        on_end: Callable[[MessageChannel], None],
+        id: bytes | None = None,
+        *,
+        in_session: bool = False,
+        muted: bool = False,
+    ) -> None:
+        self.id = id
+        self.in_session = in_session
+        # Nothing is sent any more: nobody waits for the answer, or there must not be one.
+        self.muted = muted
+        self.status = 0
+        self.headers: Headers = []
+        self.last_event_id: str | None = None
         self._sink = sink
         self._on_end = on_end
         self._decoder: SSEDecoder | None = None
         self._body = bytearray()
-        self._task: asyncio.Task[None] | None = None
-        self._complete = False
-        self.exchange: HttpExchange | None = None
-        self.status = 0
-        self.headers: Headers = []
+        self._gone = False
+        self._broken = False
+        self._stopping = False
+        self._runner = ExchangeRunner(app, self, asyncio.get_running_loop())
+
+    def serve(self, exchange: HttpExchange) -> None:
+        """Let the application answer the exchange, whose body is there."""
+        self._runner.on_whole(exchange)
+
+    def leave(self) -> None:
+        """The client does not want the answer any more: as if it had closed an HTTP connection."""
+        self.muted = self._gone = True
+        self._runner.client_gone()
+
+    def stop(self) -> None:
+        """We shut down: what is not answered by now is answered with an error."""
+        self._stopping = True
+        self._runner.stop()
+
+    # What the exchange calls.
 
     def send_response(self, status: int, headers: Headers, body: bytes) -> None:
         self.send_head(status, headers)
-        if body:
-            self._sink.send(body)
-        self._complete = True
+        self._body += body
+        self.send_end()
 
     def send_head(self, status: int, headers: Headers, length: int | None = None) -> None:
         self.status, self.headers = status, headers
-        if dict(headers).get(b"content-type") == b"text/event-stream":
+        if (b"content-type", b"text/event-stream") in headers:
             self._decoder = SSEDecoder(MAX_EVENT_BYTES)
 
     def send_data(self, data: bytes) -> None:
+        if self.muted or self._broken:
+            return
         if self._decoder is None:
             self._body += data
             return
-        for event in self._decoder.receive_data(data):
+        try:
+            events = self._decoder.receive_data(data)
+        except ProtocolError:  # a message beyond the limit; without it the client cannot go on
+            self._broken = True
+            return
+        self.last_event_id = self._decoder.last_event_id
+        for event in events:
             if event.data:
                 self._sink.send(event.data)
 
     def send_parts(self, parts: list[bytes | memoryview]) -> None:
-        self.send_data(b"".join(parts))
+        for part in parts:
+            self.send_data(bytes(part))
 
     def send_end(self) -> None:
-        if self._decoder is None and self._body:
+        if self._decoder is None and self._body and not self.muted:
             self._sink.send(bytes(self._body))
-        self._complete = True
-
-    def close(self) -> None:
-        self._complete = True
+        self._body.clear()
 
     def settle(self) -> None:
-        if self._complete and self._task is None:
-            self._end()
+        self._runner.settle()
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
-        self._task = asyncio.get_running_loop().create_task(work)
-        self._task.add_done_callback(self._task_done)
-
-    def leave(self) -> None:
-        """The client does not want the answer any more: as if it had closed an HTTP connection."""
-        exchange = self.exchange
-        if exchange is not None and not exchange.finished:
-            exchange.client_gone = True
-            on_cancel, exchange.on_cancel = exchange.on_cancel, None
-            if on_cancel is not None:
-                on_cancel()
-            if self._task is not None:
-                self._task.cancel()
-            else:
-                self._end()
+        self._runner.run(work)
 
     async def drain_writes(self) -> None:
         await self._sink.drain()
 
     @property
     def unsent_bytes(self) -> int:
-        return self._sink.unsent_bytes
+        return 0 if self.muted else self._sink.unsent_bytes
 
-    def _task_done(self, task: asyncio.Task[None]) -> None:
-        self._task = None
-        self._end()
+    def close(self) -> None:
+        self._broken = True
 
-    def _end(self) -> None:
-        exchange, self.exchange = self.exchange, None
-        if exchange is not None:
-            if exchange.on_finish is not None:
-                exchange.on_finish(exchange)
-            self._on_end(self)
+    # What the runner asks.
+
+    @property
+    def gone(self) -> bool:
+        return self._gone
+
+    @property
+    def writable(self) -> bool:
+        return not (self._gone or self._broken)
+
+    @property
+    def stopping(self) -> bool:
+        return self._stopping
+
+    def close_after_response(self) -> None:
+        """Other exchanges go on: there is nothing to close."""
+
+    def exchange_over(self) -> None:
+        if self._broken and self.id is not None and not self.muted:
+            self._sink.send(error_message(Only1MCPError("the answer broke off"), self.id))
+        self._on_end(self)
+
+
+class MessageClient:
+    """One client that sends messages and nothing around them; it is `vouched` for by whoever opened the door to it.
+
+    The first `initialize` opens its session; after `notifications/initialized` it hears what the session's own stream
+    says. Where `stateless`, messages with a protocol version in `_meta` belong to the stateless era. `on_expired` is
+    called when the session is no longer known.
+    """
+
+    def __init__(
+        self,
+        app: Application,
+        sink: Sink,
+        vouched: Any,
+        *,
+        path: bytes,
+        peer: str,
+        max_depth: int,
+        stateless: bool = True,
+        on_expired: Callable[[], None] | None = None,
+    ) -> None:
+        self._app = app
+        self._sink = sink
+        self._vouched = vouched
+        self._path = path
+        self._peer = peer
+        self._max_depth = max_depth
+        self._stateless = stateless
+        self._on_expired = on_expired
+
+        self._loop = asyncio.get_running_loop()
+        self._head = RequestHead(b"POST", path, _BOTH_FORMS)
+        self._session: bytes | None = None
+        # Every exchange that goes on, and those that the client may call off, by the id as it wrote it.
+        self._channels: dict[MessageChannel, None] = {}
+        self._open: dict[bytes, MessageChannel] = {}
+        self._listening: MessageChannel | None = None
+        self._reopen: asyncio.TimerHandle | None = None
+        self._closed = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def answering(self) -> int:
+        """How many exchanges go on, the session's own stream left out."""
+        return len(self._channels)
+
+    def take(self, text: bytes) -> None:
+        """Serve one message; never raises for what it holds."""
+        if self._closed:
+            return
+        try:
+            message = scan(text, self._max_depth)
+        except ProtocolError as error:
+            # Read once more by the application, which has the words for it and counts it.
+            self._serve(text, self._head, error.id)
+            return
+        if message.kind == REQUEST:
+            self._request(text, message)
+        else:
+            self._told(text, message)
+
+    async def idle(self) -> None:
+        """Wait until nothing is being answered; the session's own stream may be open."""
+        await self._idle.wait()
+
+    def stop(self) -> None:
+        """Answer what is still open with an error."""
+        for channel in list(self._channels):
+            channel.stop()
+
+    def close(self) -> None:
+        """The client has gone: end everything that is done for it, and its session."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._reopen is not None:
+            self._reopen.cancel()
+        for channel in list(self._channels):
+            channel.leave()
+        self._end_session()
+
+    # Requests.
+
+    def _request(self, text: bytes, message: Envelope) -> None:
+        assert message.id is not None
+        head = self._stateless_head(message) if self._stateless else None
+        if head is None:
+            if message.method == "ping" and self._session is None:  # allowed before `initialize` (2025-11-25 lifecycle)
+                self._sink.send(jsonrpc.result(message.id, b"{}"))
+                return
+            # `initialize` is served without a session, like the first one.
+            head = self._head
+            if message.method == "initialize" and self._session is not None:
+                head = RequestHead(b"POST", self._path, _BOTH_FORMS)
+        self._serve(text, head, message.id)
+
+    def _stateless_head(self, message: Envelope) -> RequestHead | None:
+        """Return the head that an HTTP client would have sent, None for a request of the handshake era.
+
+        It is made of the body, so that what is checked against it holds.
+        """
+        version = _member(message, message.meta, mcp.META_VERSION)
+        if not isinstance(version, str) or version in mcp.HANDSHAKE_REVISIONS:
+            return None
+        method = message.method or ""
+        headers = [
+            *_BOTH_FORMS,
+            (mcp.HEADER_VERSION, version.encode("latin-1", "replace")),
+            (mcp.HEADER_METHOD, method.encode("latin-1", "replace")),
+        ]
+        named_by = "taskId" if method in mcp.TASK_METHODS else mcp.NAMED_BY.get(method)
+        name = None if named_by is None else _member(message, message.params, named_by)
+        if isinstance(name, str):
+            headers.append((mcp.HEADER_NAME, encode_header(name)))
+        return RequestHead(b"POST", self._path, headers)
+
+    def _serve(self, text: bytes, head: RequestHead, id: bytes | None, *, muted: bool = False) -> None:
+        in_session = self._session is not None and head is self._head
+        channel = MessageChannel(self._app, self._sink, self._over, id, in_session=in_session, muted=muted)
+        self._channels[channel] = None
+        self._idle.clear()
+        if id is not None:
+            self._open[id] = channel
+        self._begin(channel, head, text)
+
+    def _begin(self, channel: MessageChannel, head: RequestHead, body: bytes) -> None:
+        exchange = HttpExchange(channel, head, self._peer, False, self._loop.time())
+        exchange.vouched = self._vouched
+        exchange.body = body
+        channel.serve(exchange)
+
+    def _over(self, channel: MessageChannel) -> None:
+        self._channels.pop(channel, None)
+        if channel.id is not None and self._open.get(channel.id) is channel:
+            del self._open[channel.id]
+        if not self._channels:
+            self._idle.set()
+        session = dict(channel.headers).get(mcp.HEADER_SESSION)
+        if session is not None and channel.status == 200:
+            self._end_session()
+            self._session = session
+            self._head = RequestHead(b"POST", self._path, [*_BOTH_FORMS, (mcp.HEADER_SESSION, session)])
+        elif channel.status == 404 and channel.in_session and self._on_expired is not None:
+            self._on_expired()
+
+    # Notifications and responses.
+
+    def _told(self, text: bytes, message: Envelope) -> None:
+        if message.method == "notifications/cancelled":
+            span = _span(message, message.params, "requestId")
+            channel = None if span is None else self._open.get(message.data[slice(*span)])
+            if channel is not None:
+                if not channel.in_session:
+                    channel.leave()
+                    return
+                channel.muted = True  # a cancelled request gets no response where no HTTP response has to end
+        if self._session is None:
+            return
+        self._serve(text, self._head, None, muted=True)
+        if message.method == "notifications/initialized" and self._listening is None:
+            self._listen(None)
+
+    # The session's own stream.
+
+    def _listen(self, last_event_id: str | None) -> None:
+        if self._closed or self._session is None:
+            return
+        headers = [(b"accept", b"text/event-stream"), (mcp.HEADER_SESSION, self._session)]
+        if last_event_id is not None:
+            headers.append((b"last-event-id", last_event_id.encode()))
+        channel = self._listening = MessageChannel(self._app, self._sink, self._unheard)
+        self._begin(channel, RequestHead(b"GET", self._path, headers), b"")
+
+    def _unheard(self, channel: MessageChannel) -> None:
+        """The stream has ended; one that was there at all, and that we did not end, is opened again."""
+        if channel is self._listening:
+            self._listening = None
+            if channel.status == 200 and not self._closed:
+                self._reopen = self._loop.call_later(REOPEN_S, self._listen, channel.last_event_id)
+
+    def _end_session(self) -> None:
+        listening, self._listening = self._listening, None
+        if listening is not None:
+            listening.leave()
+        session, self._session = self._session, None
+        if session is not None:
+            channel = MessageChannel(self._app, self._sink, lambda _: None, muted=True)
+            self._begin(channel, RequestHead(b"DELETE", self._path, [(mcp.HEADER_SESSION, session)]), b"")
+
+
+def _member(message: Envelope, inside: Span | None, name: str) -> object:
+    """Return the value of a member of `params` or `_meta`, None where there is none that can be read."""
+    span = _span(message, inside, name)
+    return None if span is None else string_at(message.data, span)
+
+
+def _span(message: Envelope, inside: Span | None, name: str) -> Span | None:
+    if inside is None:
+        return None
+    if inside[1] - inside[0] > MAX_DECODED_BYTES:
+        # A call may carry as much; of those the name stands in the envelope.
+        return {"name": message.name, "uri": message.uri}.get(name)
+    try:
+        return members(message.data, *inside).get(name)
+    except ProtocolError:  # the same key twice: the application refuses it
+        return None

@@ -77,16 +77,17 @@ class Session:
 class SessionSealer:
     """Makes and opens session ids. `key` is 32 secret bytes, the same in every process that shares the clients.
 
-    `worker` is the number of this one. `now` is Unix time in seconds everywhere, because a token outlives the process
-    that made it.
+    `worker` is the number of this one, `lifetime_s` how long a session lasts. `now` is Unix time in seconds everywhere,
+    because a token outlives the process that made it.
     """
 
-    def __init__(self, key: bytes, worker: int = 0) -> None:
+    def __init__(self, key: bytes, worker: int = 0, lifetime_s: int = SESSION_LIFETIME_S) -> None:
         if len(key) != 32:
             raise ValueError(f"expected a key of 32 bytes, got {len(key)}")
         # A key of its own: other things are sealed with the same secret, and none may pass for a session.
         self._key = hashlib.blake2b(key=key, person=b"only1mcp.session", digest_size=32).digest()
         self._worker = worker
+        self._lifetime_s = lifetime_s
         self._aead: ChaCha20Poly1305 | None = None
         self._opened: OrderedDict[str, Session] = OrderedDict()
         self._terminated: OrderedDict[str, float] = OrderedDict()
@@ -106,7 +107,7 @@ class SessionSealer:
         info = _identity(client_info)
         room = _ROOM - len(info)
         kept = capabilities if len(capabilities) <= room else _trimmed(capabilities, room)
-        head = _HEADER.pack(int(now) + SESSION_LIFETIME_S, self._worker, len(mark), len(info))
+        head = _HEADER.pack(int(now) + self._lifetime_s, self._worker, len(mark), len(info))
         plain = head + mark + info + kept
         sealed = self._cipher().encrypt(nonce, plain, principal_id.encode())
         return base64.urlsafe_b64encode(_VERSION + nonce + sealed).rstrip(b"=").decode("ascii")

@@ -12,7 +12,7 @@ import ssl
 import time
 from collections.abc import Callable, Coroutine
 from importlib import import_module
-from typing import Any
+from typing import Any, Protocol
 
 from only1mcp.admin.api import AdminApi
 from only1mcp.backend.endpoint import Endpoint
@@ -20,9 +20,10 @@ from only1mcp.backend.loglevel import LogLevels
 from only1mcp.backend.registry import Registry
 from only1mcp.config.schema import TLS, Config
 from only1mcp.errors import ConfigError, Only1MCPError
+from only1mcp.frontend.http_exchange import Application
 from only1mcp.frontend.listener import Limits, Listener, Timeouts
 from only1mcp.frontend.origin import OriginPolicy
-from only1mcp.frontend.session import SessionSealer
+from only1mcp.frontend.session import SESSION_LIFETIME_S, SessionSealer
 from only1mcp.metrics import Metrics
 from only1mcp.process import descriptors
 from only1mcp.process.memory import keep_freed_memory
@@ -51,13 +52,26 @@ SETTLE_S = 2.0
 COLLECT_AFTER = (20_000, 20, 20)
 # The metrics listener serves scrapers only.
 SCRAPE_CONNECTIONS = 100
+# A session that cannot be told from its process, and ends with it, must not end before (ten years).
+DOOR_SESSION_S = 10 * 365 * 24 * 3600
+
+
+class Door(Protocol):
+    """A way in for one client, where no address is listened on."""
+
+    async def serve(self, app: Application) -> None:
+        """Serve until the client has gone."""
+
+    async def drain(self, timeout_s: float) -> None:
+        """Finish what is in flight, then end it; may be called at any time."""
 
 
 class Worker:
-    """Everything that serves one configuration, from `start` to `stop`."""
+    """Everything that serves one configuration, from `start` to `stop`; with a `door`, to its client alone."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, door: Door | None = None) -> None:
         self.config = config
+        self.door = door
         self.metrics = Metrics()
         self.registry = Registry(config, self._backends_changed, self._stale)
         self.groups = make_groups(self.registry.endpoints.values(), config.proxy.load_balancer)
@@ -83,7 +97,7 @@ class Worker:
             origin=OriginPolicy(config.proxy.host, config.proxy.allowed_hosts, config.proxy.allowed_origins),
             authenticator=Authenticator(config.auth, clock=time.time),
             limiter=None if limit is None else RateLimiter(limit.requests_per_minute, limit.burst),
-            sealer=SessionSealer(self.key, self.desk.worker),
+            sealer=SessionSealer(self.key, self.desk.worker, SESSION_LIFETIME_S if door is None else DOOR_SESSION_S),
             cache=self.cache,
             metrics=self.metrics,
             wall_clock=time.time,
@@ -104,6 +118,16 @@ class Worker:
         Raise `Only1MCPError` with one line for an address that cannot be had, `ConfigError` for names that collide
         under `naming: bare` or a certificate that cannot be read.
         """
+        if self.door is None:
+            await self._bind()
+        await asyncio.gather(self.registry.start(SETTLE_S), asyncio.to_thread(self.metrics.prepare))
+        self._refresh()
+        collisions = self.pipeline.snapshot.catalog.collisions
+        if self.config.proxy.naming == "bare" and collisions:
+            raise ConfigError([f"proxy.naming: bare names collide: {collision}" for collision in collisions])
+        self.pipeline.open()
+
+    async def _bind(self) -> None:
         proxy, metrics = self.config.proxy, self.config.metrics
         tls = _tls_context(proxy.tls) if proxy.tls.enabled else None
         timeouts = Timeouts(proxy.timeouts.header_s, proxy.timeouts.request_s, proxy.timeouts.idle_s)
@@ -132,17 +156,13 @@ class Worker:
                 await self.scraper.start()
             except Only1MCPError as error:
                 raise Only1MCPError(f"metrics: {error.message}") from error
-        await asyncio.gather(self.registry.start(SETTLE_S), asyncio.to_thread(self.metrics.prepare))
-        self._refresh()
-        collisions = self.pipeline.snapshot.catalog.collisions
-        if proxy.naming == "bare" and collisions:
-            raise ConfigError([f"proxy.naming: bare names collide: {collision}" for collision in collisions])
-        self.pipeline.open()
 
     async def stop(self, drain_s: float) -> None:
         """Finish what is in flight within `drain_s`, then close everything; may be called at any stage of `start`."""
         self.pipeline.close()
         await self.desk.aclose()
+        if self.door is not None:
+            await self.door.drain(drain_s)
         if self.listener is not None:
             await self.listener.drain(drain_s)
             await self.listener.aclose()
@@ -201,11 +221,14 @@ def _tame_garbage_collector() -> None:
     gc.set_threshold(*COLLECT_AFTER)
 
 
-def run(config: Config, on_started: Callable[[Worker], None]) -> None:
-    """Serve until SIGTERM or SIGINT; raise as `Worker.start` does. A second SIGINT ends the drain at once."""
+def run(config: Config, on_started: Callable[[Worker], None], door: Door | None = None) -> None:
+    """Serve until SIGTERM or SIGINT; raise as `Worker.start` does. A second SIGINT ends the drain at once.
+
+    With a `door` nothing listens, and the client's leaving is the end as well.
+    """
     keep_freed_memory()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(config, on_started))
+        runner.run(_serve(config, on_started, door))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -217,18 +240,21 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return None
 
 
-async def _serve(config: Config, on_started: Callable[[Worker], None]) -> None:
+async def _serve(config: Config, on_started: Callable[[Worker], None], door: Door | None) -> None:
     stop = asyncio.Event()
     hurry = asyncio.Event()
     _install_signals(stop, hurry)
     descriptors.allow(descriptors.wanted(config))
-    worker = Worker(config)
+    worker = Worker(config, door)
     drain_s = 0.0
     try:
         if await _unless(stop, worker.start()):
             _tame_garbage_collector()
             on_started(worker)
-            await stop.wait()
+            if door is None:
+                await stop.wait()
+            else:
+                await _unless(stop, door.serve(worker.pipeline))
             drain_s = config.proxy.timeouts.drain_s
             log.info("process.stopping", extra={"fields": {"drain_s": drain_s}})
     finally:
