@@ -28,6 +28,11 @@ REOPEN_S: Final = 1.0
 # What is longer is not looked into here: the application refuses it for its size.
 MAX_DECODED_BYTES: Final = 256 * 1024
 
+# How `error_message` begins.
+_WITHOUT_ID: Final = b'{"jsonrpc":"2.0",'
+_WITH_ID: Final = _WITHOUT_ID + b'"id":'
+_ERROR_WITHOUT_ID: Final = _WITHOUT_ID + b'"error":'
+
 _BOTH_FORMS: Final[Headers] = [
     (b"content-type", b"application/json"),
     (b"accept", b"application/json, text/event-stream"),
@@ -128,7 +133,7 @@ class MessageChannel:
 
     def send_end(self) -> None:
         if self._decoder is None and self._body and not self.muted:
-            self._sink.send(bytes(self._body))
+            self._sink.send(self._addressed(bytes(self._body)))
         self._body.clear()
 
     def settle(self) -> None:
@@ -136,6 +141,9 @@ class MessageChannel:
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         self._runner.run(work)
+
+    def remember(self, repeat: object) -> None:
+        """Nothing is read here as octets, so nothing can be known again by them."""
 
     async def drain_writes(self) -> None:
         await self._sink.drain()
@@ -146,6 +154,12 @@ class MessageChannel:
 
     def close(self) -> None:
         self._broken = True
+
+    def _addressed(self, body: bytes) -> bytes:
+        """Return the body with the request's id: over HTTP an error of the server's own belongs to its request anyway."""
+        if self.id is not None and body.startswith(_ERROR_WITHOUT_ID):
+            return _WITH_ID + self.id + b"," + body[len(_WITHOUT_ID) :]
+        return body
 
     # What the runner asks.
 
