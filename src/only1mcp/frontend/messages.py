@@ -156,7 +156,7 @@ class MessageChannel:
         self._broken = True
 
     def _addressed(self, body: bytes) -> bytes:
-        """Return the body with the request's id: over HTTP an error of the server's own belongs to its request anyway."""
+        """Return the body with the request's id, which over HTTP an answer belongs to anyway."""
         if self.id is not None and body.startswith(_ERROR_WITHOUT_ID):
             return _WITH_ID + self.id + b"," + body[len(_WITHOUT_ID) :]
         return body

@@ -47,6 +47,8 @@ log = logging.getLogger("only1mcp.process")
 # How long the first answers wait for backends that are still coming up: a client that connects at once should not be
 # told of an empty catalog, and one dead backend should not keep the others from serving.
 SETTLE_S = 2.0
+# The same for a client that launched us: it asks for the lists once, and gives up after ten seconds (official SDKs).
+DOOR_SETTLE_S = 8.0
 # Objects made and not freed before the youngest generation is searched for cycles, and how much rarer the older ones
 # are. Python's own 700 means a search every few requests.
 COLLECT_AFTER = (20_000, 20, 20)
@@ -113,14 +115,15 @@ class Worker:
         self.scraper: Listener | None = None
 
     async def start(self) -> None:
-        """Bind, connect the backends, then answer clients; those that come early wait for at most `SETTLE_S`.
+        """Bind, connect the backends, then answer clients; those that come early wait for `SETTLE_S` at most.
 
         Raise `Only1MCPError` with one line for an address that cannot be had, `ConfigError` for names that collide
         under `naming: bare` or a certificate that cannot be read.
         """
         if self.door is None:
             await self._bind()
-        await asyncio.gather(self.registry.start(SETTLE_S), asyncio.to_thread(self.metrics.prepare))
+        settle_s = SETTLE_S if self.door is None else DOOR_SETTLE_S
+        await asyncio.gather(self.registry.start(settle_s), asyncio.to_thread(self.metrics.prepare))
         self._refresh()
         collisions = self.pipeline.snapshot.catalog.collisions
         if self.config.proxy.naming == "bare" and collisions:

@@ -7,14 +7,16 @@ import json
 import sys
 from typing import Any
 
-from mcp import Client
+from mcp import Client, StdioServerParameters
 from mcp.shared.exceptions import MCPError
 from pydantic import BaseModel
 
 
 async def main() -> None:
     plan = json.load(sys.stdin)
-    async with Client(plan["url"], mode=plan["mode"]) as client:
+    # Either a server over HTTP, or one to launch.
+    server = StdioServerParameters(**plan["launch"]) if "launch" in plan else plan["url"]
+    async with Client(server, mode=plan["mode"]) as client:
         info = client.server_info
         report: dict[str, Any] = {
             "version": client.protocol_version,
