@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,11 @@ def started(command: list[str], err: Path) -> Iterator[subprocess.Popen[bytes]]:
         yield process
     finally:
         process.kill()
-        process.communicate()
+        process.wait()
+        for stream in (process.stdin, process.stdout):
+            assert stream is not None
+            with suppress(BrokenPipeError):
+                stream.close()
 
 
 def exchanged(process: subprocess.Popen[bytes], line: bytes) -> dict[str, Any]:
@@ -114,14 +118,12 @@ def test_it_ends_with_its_client_and_leaves_no_child(tmp_path: Path, ends: str) 
             process.stdin.close()
         elif ends == "nobody reads":
             process.stdout.close()
-            process.stdout = None
             process.stdin.write(call(2, "into the void"))
             process.stdin.flush()
         else:
             process.send_signal(signal.SIGTERM if ends == "sigterm" else signal.SIGINT)
         assert process.wait(GONE_S) == 0
         until(lambda: not any(map(is_alive, children)), GONE_S, "the end of the children")
-        process.stdin = None
     assert "Traceback" not in (tmp_path / "err").read_text()
 
 
@@ -132,7 +134,6 @@ def test_it_ends_while_nobody_reads_what_waits(tmp_path: Path) -> None:
         for id in range(2, 8):  # more than a pipe holds
             process.stdin.write(call(id, "x" * 50_000))
         process.stdin.close()
-        process.stdin = None
         assert process.wait(GONE_S) == 0
 
 
