@@ -36,7 +36,7 @@ class Reply:
         if not self.streamed:
             return [json.loads(self.body)] if self.body else []
         events = self.body.decode().split("\n\n")
-        return [json.loads(event.partition("data: ")[2]) for event in events if "data: " in event]
+        return [json.loads(data) for event in events if (data := event.partition("data: ")[2])]
 
     @property
     def response(self) -> dict[str, Any]:

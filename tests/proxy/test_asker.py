@@ -257,7 +257,11 @@ async def test_a_backend_that_answers_without_waiting_leaves_nothing() -> None:
 
 async def test_a_client_that_vanishes_is_not_waited_for() -> None:
     backend = Curious(tools={"t": asking("elicitation/create", FORM)})
-    async with backend, running(configured(backend)) as worker, Client.opened(_port(worker)) as client:
+    async with (
+        backend,
+        running(configured(backend)) as worker,
+        Client.opened(_port(worker), revision="2025-06-18") as client,  # whose streams cannot be resumed
+    ):
         client.call("t")
         await client.hear()
         client.stream.vanish()

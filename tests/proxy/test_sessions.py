@@ -166,7 +166,7 @@ class House:
         self.now = now
         self.told = Told()
         self.hub = Attaching()
-        self.sessions = Sessions(self.told, lambda: self.now)
+        self.sessions = Sessions(self.told, wall_clock=lambda: self.now)
         groups = make_groups([offer("a", capabilities={"logging": {}})], Config(version="1.0").proxy.load_balancer)
         desk = Desk(sessions=self.sessions, hub=self.hub)
         self.snapshot = Snapshot(Config(version="1.0"), groups, Catalog(groups, "auto"), desk)

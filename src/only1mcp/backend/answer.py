@@ -13,6 +13,7 @@ from only1mcp._fast import ERROR, REQUEST, RESULT, UNFINISHED, elements, relay_e
 from only1mcp.backend.base import PASSED, BackendCall, Clock, OnMessage, Outcome
 from only1mcp.backend.connection import HttpConnection
 from only1mcp.backend.passing import Passing, keep_pace
+from only1mcp.backend.resume import broken, last_id
 from only1mcp.errors import BackendAnswerError, BackendRefused, ProtocolError
 from only1mcp.wire import mcp
 from only1mcp.wire.http1_events import END, ResponseHead
@@ -37,6 +38,7 @@ MAX_TAIL_BYTES: Final = 8 * 1024
 # Only revision 2025-03-26 has batches. Taken apart they cost a hundred bytes of memory for each byte of hostile input.
 BATCH_REVISION: Final = "2025-03-26"
 MAX_BATCH_BYTES: Final = 1024 * 1024
+WITHOUT_RESPONSE: Final = "the stream ended without the response"
 # Session ids are sent with every request; a longer one is an attempt to fill requests and logs.
 MAX_SESSION_ID_CHARS: Final = 1024
 
@@ -71,6 +73,8 @@ class CallReader:
         self._tail = b""
         # The beginning of one that is large enough to pass.
         self._large = b""
+        # Whether events that are relayed many at once have ids, once that is known.
+        self._ids: bool | None = None
         # Stopped while a passage makes us wait.
         self.clock: Clock | None = None
 
@@ -86,6 +90,16 @@ class CallReader:
             raise _invalid(head, error) from error
         raise self._no_answer(head, media)
 
+    async def read_on(self, connection: HttpConnection, head: ResponseHead) -> Outcome:
+        """Go on with a stream that broke; raise as `read`."""
+        if head.status != 200 or self._media(head) != SSE:
+            raise refused(head.status)
+        self._tail = self._large = b""
+        try:
+            return await self._read_stream(connection, head)
+        except ProtocolError as error:
+            raise _invalid(head, error) from error
+
     def read_whole(self, connection: HttpConnection, head: ResponseHead, body: bytes) -> Envelope:
         """Return the response that an answer in one piece holds; raise as `read`."""
         media = self._media(head)
@@ -97,7 +111,7 @@ class CallReader:
         try:
             response = self._take_piece(self._decoder, connection, body)
             if response is None:
-                raise _without_response()
+                raise self._without_response()
             return self._accept(head, response)
         except ProtocolError as error:
             raise _invalid(head, error) from error
@@ -159,9 +173,18 @@ class CallReader:
         return self._match(head, await read_body(connection, head, begin))
 
     async def _read_stream(self, connection: HttpConnection, head: ResponseHead) -> Outcome:
-        decoder = self._decoder = SSEDecoder(MAX_ANSWER_BYTES)
+        decoder = SSEDecoder(MAX_ANSWER_BYTES)
+        if self._decoder is not None:
+            decoder.last_event_id, decoder.retry_ms = self._decoder.last_event_id, self._decoder.retry_ms
+        self._decoder = decoder
         tried = False
-        while (piece := await connection.next_event()) is not END:
+        while True:
+            try:
+                piece = await connection.next_event()
+            except BackendAnswerError as error:
+                raise self._without_response(error.message) from error
+            if piece is END:
+                raise self._without_response()
             assert isinstance(piece, bytes)
             response = self._take_piece(decoder, connection, piece)
             if self._large:
@@ -183,12 +206,11 @@ class CallReader:
                     return await self._pass_event(passing, connection, decoder.open_event())
             if self._call.reader is not None:
                 await keep_pace(self._call.reader, self.clock)
-        raise _without_response()
 
     async def _pass_event(self, passing: Passing, connection: HttpConnection, event: OpenEvent) -> Outcome:
         rest = await passing.pass_event(connection, event)
         if rest is None:
-            raise _without_response()
+            raise BackendAnswerError(WITHOUT_RESPONSE)
         if rest and self.is_surplus(rest):
             connection.abort()
         return PASSED
@@ -210,7 +232,12 @@ class CallReader:
         self._tail = b""
         position = 0
         while True:
+            start = position
             position, out, end = relay_events(data, position, self._call.id, reader.progress_token, reader.wants_logs)
+            if position > start and self._ids is not False:
+                line = last_id(data, start, position)
+                self._ids = bool(line or self._ids or decoder.last_event_id)
+                decoder.receive_data(line)
             if out:
                 reader.take_events(out)
             if end == UNFINISHED and len(data) - position <= MAX_TAIL_BYTES:
@@ -227,6 +254,9 @@ class CallReader:
                 if position < len(data) and self.is_surplus(data[position:]):
                     connection.abort()
                 return response
+
+    def _without_response(self, reason: str = WITHOUT_RESPONSE) -> BackendAnswerError:
+        return broken(reason, self._decoder, self._revision)
 
     def _take_events(self, decoder: SSEDecoder, connection: HttpConnection, piece: bytes) -> Envelope | None:
         response = None
@@ -266,35 +296,6 @@ class CallReader:
 
     def _warn(self, event: str) -> None:
         log.warning(event, extra={"fields": {"backend": self._name, "method": self._call.method}})
-
-
-class StreamReader:
-    """Reads the stream on which a handshake-era server speaks unasked."""
-
-    def __init__(self, *, name: str, on_message: OnMessage | None, revision: str | None) -> None:
-        self._name = name
-        self._on_message = on_message
-        self._revision = revision
-
-    async def read(self, connection: HttpConnection, head: ResponseHead) -> None:
-        """Return when the stream ends; raise `BackendAnswerError` when it breaks or the answer is no stream."""
-        try:
-            if head.status != 200 or content(head) != SSE:
-                raise refused(head.status)
-            decoder = SSEDecoder(MAX_ANSWER_BYTES)
-            while (piece := await connection.next_event()) is not END:
-                assert isinstance(piece, bytes)
-                for event in decoder.receive_data(piece):
-                    if event.data and event.event == "message":
-                        self._take(scan(event.data))
-        except ProtocolError as error:
-            raise BackendAnswerError(f"the stream is not valid: {error.message}") from error
-
-    def _take(self, message: Envelope) -> None:
-        if message.kind in (RESULT, ERROR):
-            log.warning("backend.foreign_answer", extra={"fields": {"backend": self._name}})
-        else:
-            deliver(message, self._on_message, self._revision, self._name)
 
 
 async def read_accepted(connection: HttpConnection, head: ResponseHead) -> None:
@@ -359,10 +360,6 @@ def content(head: ResponseHead) -> bytes:
 
 def refused(status: int) -> BackendRefused:
     return BackendRefused(f"the backend refused the request with HTTP status {status}", status=status)
-
-
-def _without_response() -> BackendAnswerError:
-    return BackendAnswerError("the stream ended without the response")
 
 
 def _invalid(head: ResponseHead, error: ProtocolError) -> BackendAnswerError:

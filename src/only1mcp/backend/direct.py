@@ -11,6 +11,7 @@ from only1mcp.backend.base import BackendCall, Done, Outcome
 from only1mcp.backend.connection import HttpConnection
 from only1mcp.backend.deadline import NEVER, DeadlineWatch
 from only1mcp.backend.pool import Pool
+from only1mcp.backend.resume import StreamBroken
 from only1mcp.errors import BackendAnswerError, BackendError, BackendRefused, BackendTimeout
 from only1mcp.wire.http1_events import ResponseHead
 
@@ -30,6 +31,9 @@ class Owner(Protocol):
 
     def begin_again(self, direct: DirectCall) -> bool:
         """The connection died before any answer: a task makes the call again where that is safe, else False."""
+
+    def resume(self, direct: DirectCall, end: StreamBroken) -> None:
+        """The answer is a stream that broke: a task gets the rest and calls `end`."""
 
     def abandon(self, direct: DirectCall) -> None:
         """Nobody waits any more: tell the backend."""
@@ -95,6 +99,11 @@ class DirectCall:
         outcome: Outcome | BackendError | None = maybe_response(head, body, self.call.id)
         if outcome is None:
             outcome = self._read(head, body)
+            if isinstance(outcome, StreamBroken):
+                self._pool.release(self.connection)
+                self._repeated = True
+                self._owner.resume(self, outcome)
+                return
         self._pool.release(self.connection)
         self.end(outcome)
 

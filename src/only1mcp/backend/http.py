@@ -9,6 +9,7 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import orjson
@@ -16,11 +17,14 @@ import orjson
 from only1mcp._fast import Envelope, scan
 from only1mcp.backend import answer
 from only1mcp.backend.base import BackendCall, Done, Outcome, Transport
-from only1mcp.backend.connection import Event, HttpConnection, connect
+from only1mcp.backend.connection import HttpConnection, connect
 from only1mcp.backend.direct import DirectCall
 from only1mcp.backend.lane import DirectLane
+from only1mcp.backend.listening import StreamReader
 from only1mcp.backend.passing import TimeoutClock
 from only1mcp.backend.pool import Pool
+from only1mcp.backend.resume import StreamBroken, go_on
+from only1mcp.backend.surplus import DRAIN_BYTES, weigh
 from only1mcp.backend.target import constant_headers, parse_target
 from only1mcp.config.schema import BackendConfig
 from only1mcp.errors import (
@@ -45,17 +49,15 @@ T = TypeVar("T")
 REPEATABLE: Final = frozenset(
     {*mcp.LIST_METHODS, "resources/read", "prompts/get", "completion/complete", "server/discover", "ping"}
 )
-# Telling a backend that a call is cancelled, or that the session ends, is a courtesy: it may not hold us up.
+# Telling a backend of a cancelled call, or of the end of a session, is a courtesy: it may not hold us up.
 CANCEL_TIMEOUT_S: Final = 2.0
 CLOSE_TIMEOUT_S: Final = 2.0
 # Clients that cancel by the thousand must not make a slow backend's cancellations pile up here.
 MAX_CANCELS: Final = 64
 # Server to client answers and notifications go out within this long; the configured call timeout if that is shorter.
 SEND_TIMEOUT_S: Final = 30.0
-# What follows an answer (the end of a stream, the page of an error) is read this long and this far, to keep the
-# connection.
+# What follows an answer is read this long.
 DRAIN_TIMEOUT_S: Final = 1.0
-DRAIN_BYTES: Final = 64 * 1024
 
 
 class HttpTransport(Transport):
@@ -75,6 +77,7 @@ class HttpTransport(Transport):
             (b"content-type", b"application/json"),
             (b"accept", b"application/json, text/event-stream"),
         ]
+        self._listening = [*self._constant, (b"accept", b"text/event-stream")]
         self._send_timeout_s = min(SEND_TIMEOUT_S, config.timeout_ms / 1000)
         self._tls = ssl.create_default_context() if self._target.tls else None
         if self._tls is not None:
@@ -91,7 +94,7 @@ class HttpTransport(Transport):
         return f"<HttpTransport {self.name} revision={self.revision} {self._pool!r}>"
 
     async def start(self) -> None:
-        """Do nothing: connections open on demand."""
+        """Do nothing."""
 
     async def call(self, call: BackendCall) -> Envelope:
         outcome = await self._call(call)
@@ -107,16 +110,19 @@ class HttpTransport(Transport):
         try:
             async with asyncio.timeout(call.timeout_s) as timeout:
                 reader.clock = TimeoutClock(timeout)
-                result = await self._exchange(
-                    b"POST",
-                    headers,
-                    call.message,
-                    reader.read,
-                    again=again,
-                    repeatable=call.method in REPEATABLE,
-                    is_surplus=reader.is_surplus,
-                    on_abandoned=lambda: self._cancel_at_backend(call),
-                )
+                try:
+                    result = await self._exchange(
+                        b"POST",
+                        headers,
+                        call.message,
+                        reader.read,
+                        again=again,
+                        repeatable=call.method in REPEATABLE,
+                        is_surplus=reader.is_surplus,
+                        on_abandoned=lambda: self._cancel_at_backend(call),
+                    )
+                except StreamBroken as end:
+                    result = await go_on(call, end, partial(self._get_rest, reader), self._cancel_at_backend)
         except TimeoutError:
             raise BackendTimeout(f"no complete answer within {call.timeout_s} s", data=self._blame) from None
         except BackendError as error:
@@ -144,8 +150,8 @@ class HttpTransport(Transport):
     async def listen(self) -> None:
         if self.revision is None or mcp.era_of(self.revision) is not HANDSHAKE:
             return
-        headers = [*self._constant, (b"accept", b"text/event-stream"), *self._session_headers()]
-        reader = answer.StreamReader(name=self.name, on_message=self.on_message, revision=self.revision)
+        headers = [*self._listening, *self._session_headers()]
+        reader = StreamReader(name=self.name, on_message=self.on_message, revision=self.revision)
         try:
             await self._exchange(b"GET", headers, b"", reader.read, repeatable=True)
         except BackendError as error:
@@ -175,8 +181,12 @@ class HttpTransport(Transport):
     def begin_again(self, direct: DirectCall) -> bool:
         if self._closed or direct.call.method not in REPEATABLE or direct.connection.exchanges < 2:
             return False
-        direct.task = self._spawn(self._begin_again(direct), self._directs)
+        again = partial(self._call, direct.call, again=True)
+        direct.task = self._spawn(self._elsewhere(direct, again), self._directs)
         return True
+
+    def resume(self, direct: DirectCall, end: StreamBroken) -> None:
+        direct.task = self._spawn(self._elsewhere(direct, partial(self._resume, direct, end)), self._directs)
 
     def abandon(self, direct: DirectCall) -> None:
         self._cancel_at_backend(direct.call)
@@ -201,19 +211,34 @@ class HttpTransport(Transport):
         finally:
             reader.clock = None  # the two would hold each other
             self._let_go(connection, reader.is_surplus)
-        self._end(direct, outcome)
+        if isinstance(outcome, StreamBroken):
+            direct._repeated = True  # the connection is no longer its own
+            await self._elsewhere(direct, partial(self._resume, direct, outcome))
+        else:
+            self._end(direct, outcome)
 
-    async def _begin_again(self, direct: DirectCall) -> None:
+    def _resume(self, direct: DirectCall, end: StreamBroken) -> Coroutine[Any, Any, Outcome]:
+        direct.reader.clock = direct
+        return go_on(direct.call, end, partial(self._get_rest, direct.reader), self._cancel_at_backend)
+
+    async def _elsewhere(self, direct: DirectCall, work: Callable[[], Awaitable[Outcome]]) -> None:
+        """Get the answer over other connections."""
         try:
-            outcome: Outcome | BackendError = await self._call(direct.call, again=True)
+            outcome: Outcome | BackendError = await work()
         except BackendError as error:
             outcome = error
         except Exception as error:  # noqa: BLE001 (whoever waits must hear of it)
             outcome = direct.failed(error)
         self._end(direct, outcome)
 
+    async def _get_rest(self, reader: answer.CallReader, last_event_id: str) -> Outcome:
+        headers = [*self._listening, (b"last-event-id", last_event_id.encode()), *self._session_headers()]
+        return await self._exchange(b"GET", headers, b"", reader.read_on, is_surplus=reader.is_surplus)
+
     def _end(self, direct: DirectCall, outcome: Outcome | BackendError) -> None:
         direct.task = None
+        if direct._reader is not None:
+            direct._reader.clock = None  # the two would hold each other
         direct.end(outcome)
 
     # Requests.
@@ -313,7 +338,7 @@ class HttpTransport(Transport):
                 if piece is None:
                     self._spawn(self._drain(connection, is_surplus, left), self._drains)
                     return
-                left -= _weigh(piece, is_surplus)
+                left -= weigh(piece, is_surplus)
                 if left < 0:
                     connection.abort()
         except BackendAnswerError:
@@ -324,7 +349,7 @@ class HttpTransport(Transport):
         try:
             async with asyncio.timeout(DRAIN_TIMEOUT_S):
                 while left >= 0 and not connection.ended:
-                    left -= _weigh(await connection.next_event(), is_surplus)
+                    left -= weigh(await connection.next_event(), is_surplus)
         except (TimeoutError, BackendAnswerError):
             connection.abort()
         finally:
@@ -361,9 +386,8 @@ class HttpTransport(Transport):
             return
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                await self._exchange(
-                    b"DELETE", [*self._constant, *self._session_headers()], b"", answer.read_status, repeatable=True
-                )
+                headers = [*self._constant, *self._session_headers()]
+                await self._exchange(b"DELETE", headers, b"", answer.read_status, repeatable=True)
         except (BackendError, TimeoutError) as error:
             log.debug("backend.delete_failed", extra={"fields": {"backend": self.name, "reason": str(error)}})
         self.session_id = None
@@ -373,10 +397,3 @@ class HttpTransport(Transport):
         group.add(task)
         task.add_done_callback(group.discard)
         return task
-
-
-def _weigh(piece: Event, is_surplus: Callable[[bytes], bool] | None) -> int:
-    """Return how much of the allowed rest `piece` uses up, all of it and more when there should be no such bytes."""
-    if not isinstance(piece, bytes):
-        return 0
-    return DRAIN_BYTES + 1 if is_surplus is not None and is_surplus(piece) else len(piece)

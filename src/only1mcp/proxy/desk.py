@@ -124,8 +124,14 @@ class Journal(Protocol):
     def keep(self, message: bytes) -> bytes:
         """Return the event, with an id, that carries the message, which is kept until the journal ends."""
 
-    def detached(self) -> bool:
-        """The client has gone; True: the work goes on, since the client may come back for the rest."""
+    def detached(self, abandon: Callable[[], None]) -> bool:
+        """The client has gone, or says that it does not wait; True: the work goes on, since it may come back.
+
+        `abandon` is called when it has not come back in time.
+        """
+
+    def give_up(self) -> None:
+        """What comes next cannot be said again: the stream goes on without a journal."""
 
     def end(self) -> None:
         """The last message was kept."""

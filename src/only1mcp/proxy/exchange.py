@@ -189,6 +189,10 @@ class Exchange:
     def begin_passing(self, length: int | None) -> bool:
         """Begin the response with a result of `length` octets; False where it must be whole first."""
         http = self.http
+        if self.journal is not None:
+            if http.client_gone:
+                return False  # it is kept for a client that comes back
+            self.journal.give_up()
         if self.streaming:
             http.write(b"event: message\ndata: ")
         elif length is None and http.head.http_version == b"1.0":

@@ -296,7 +296,7 @@ class Forwarding:
     def abandon(self) -> None:
         """The client has gone: nobody waits, unless it can come back to its stream."""
         journal = self.exchange.journal
-        if journal is not None and journal.detached():
+        if journal is not None and journal.detached(self.abandon):
             return
         self.give_up()
 

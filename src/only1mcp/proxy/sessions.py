@@ -20,6 +20,7 @@ from only1mcp.errors import (
     RequestRefused,
     error_message,
 )
+from only1mcp.proxy.journal import PREFIX, Journals
 from only1mcp.wire import jsonrpc
 from only1mcp.wire.levels import DEFAULT_RANK, LEVELS, rank_at
 
@@ -49,9 +50,10 @@ class Levels(Protocol):
 class Sessions:
     """Serves `proxy.desk.SessionDesk`. `wall_clock` is what sessions expire by."""
 
-    def __init__(self, levels: Levels, wall_clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, levels: Levels, worker: int = 0, wall_clock: Callable[[], float] = time.time) -> None:
         self._levels = levels
         self._wall_clock = wall_clock
+        self.journals = Journals(worker)
         # Rank and expiry by session, in the order in which the sessions first set one.
         self._ranks: dict[str, tuple[int, float]] = {}
         # How many sessions want each rank, and the lowest that any does, one above all where none does.
@@ -70,12 +72,16 @@ class Sessions:
             _refuse(exchange, error)
 
     def _open_stream(self, exchange: Exchange) -> None:
-        session = exchange.session
+        session, http = exchange.session, exchange.http
         assert session is not None
+        value = http.head.get(HEADER_LAST_EVENT)
+        last = None if value is None else value.decode("latin-1")
+        if last is not None and last.startswith(PREFIX):
+            self.journals.resume(exchange, last)
+            return
         if session.id in self._open:
             raise RequestRefused("the session has its stream already", code=INVALID_REQUEST, http_status=409)
         self._open.add(session.id)
-        http = exchange.http
         on_finish = http.on_finish
 
         def finish(http: HttpExchange) -> None:
@@ -84,11 +90,10 @@ class Sessions:
                 on_finish(http)
 
         http.on_finish = finish
-        last = http.head.get(HEADER_LAST_EVENT)
-        exchange.snapshot.desk.hub.attach(exchange, None if last is None else last.decode("latin-1"))
+        exchange.snapshot.desk.hub.attach(exchange, last)
 
     def journal(self, exchange: Exchange) -> Journal | None:
-        return None
+        return self.journals.open(exchange)
 
     # Levels.
 
@@ -125,11 +130,13 @@ class Sessions:
         return DEFAULT_RANK if self._least < DEFAULT_RANK else None
 
     def ended(self, session_id: str) -> None:
+        self.journals.end_session(session_id)
         if session_id in self._ranks:
             self._forget(session_id)
             self._levels.want(LEVELS[min(self._least, DEFAULT_RANK)])
 
     async def aclose(self) -> None:
+        self.journals.close()
         await self._levels.aclose()
 
     def _keep(self, session: Session, rank: int) -> None:
