@@ -7,6 +7,8 @@ What is accepted is what orjson accepts; the grammar is easier to read in the pl
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
+from only1mcp._fast.octet_run cimport is_ascii64, skip_unescaped
+
 cdef enum:
     BROKEN = -1
     TOO_DEEP = -2
@@ -29,10 +31,6 @@ cdef extern from *:
 
 cdef inline bint is_digit(uint8_t byte) noexcept nogil:
     return 0x30 <= byte <= 0x39
-
-
-cdef inline bint has_zero(uint64_t word) noexcept nogil:
-    return ((word - 0x0101010101010101ULL) & ~word & 0x8080808080808080ULL) != 0
 
 
 cdef inline int hex4(const uint8_t* p, Py_ssize_t i, Py_ssize_t n) noexcept nogil:
@@ -139,34 +137,17 @@ cdef inline Py_ssize_t skip_number(const uint8_t* p, Py_ssize_t i, Py_ssize_t n)
 
 cdef inline Py_ssize_t skip_string(const uint8_t* p, Py_ssize_t i, Py_ssize_t n) noexcept nogil:
     """Move past the string whose opening quote is at `i`."""
-    cdef uint64_t word
     cdef uint8_t byte
     cdef int unit
     i += 1
     while True:
-        # Eight bytes at once while none of them is a quote, a backslash or a control character.
-        while n - i >= 8:
-            memcpy(&word, p + i, 8)
-            if has_zero(word ^ 0x2222222222222222ULL) or has_zero(word ^ 0x5C5C5C5C5C5C5C5CULL):
-                break
-            if (word - 0x2020202020202020ULL) & ~word & 0x8080808080808080ULL:
-                break
-            i += 8
-        while True:
-            if i >= n:
-                return BROKEN
-            byte = p[i]
-            i += 1
-            if byte == c'"':
-                return i
-            if byte < 0x20:
-                return BROKEN
-            if byte == c"\\":
-                break
-        if i >= n:
+        i = skip_unescaped(p, i, n)
+        if i < n and p[i] == c'"':
+            return i + 1
+        if n - i < 2 or p[i] != c"\\":
             return BROKEN
-        byte = p[i]
-        i += 1
+        byte = p[i + 1]
+        i += 2
         if byte == c"u":
             unit = hex4(p, i, n)
             i += 4
@@ -287,6 +268,8 @@ cdef inline bint is_utf8(const uint8_t* p, Py_ssize_t n) noexcept nogil:
     cdef uint8_t byte, low, high
     cdef int following
     while i < n:
+        while n - i >= 64 and is_ascii64(p + i):
+            i += 64
         while n - i >= 8:
             memcpy(&word, p + i, 8)
             if word & 0x8080808080808080ULL:

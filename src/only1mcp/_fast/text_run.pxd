@@ -3,54 +3,7 @@
 from libc.stdint cimport uint8_t
 
 from only1mcp._fast.json_walk cimport hex4
-
-cdef extern from *:
-    """
-    #include <string.h>
-    #if defined(_MSC_VER)
-    #include <intrin.h>
-    #endif
-
-    /* A loop of fixed length without branches, which compilers turn into a few vector instructions. As a signed char
-       everything beyond ASCII is below 0x20. */
-    static inline int only1mcp_is_plain64(const unsigned char *p)
-    {
-        unsigned char special = 0;
-        int k;
-        for (k = 0; k < 64; k++)
-            special |= (unsigned char)((p[k] == '"') | (p[k] == '\\\\') | ((signed char)p[k] < 0x20));
-        return special == 0;
-    }
-
-    /* The number of octets from the first on that are plain, of eight. Of the marks only the lowest is sure: what is
-       borrowed from an octet above it may mark that one too. */
-    static inline int only1mcp_plain_of_8(const unsigned char *p)
-    {
-    #if (defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__) || defined(_M_X64) || defined(_M_ARM64)
-        unsigned long long word, marks;
-        memcpy(&word, p, 8);
-        marks = (word | (word - 0x2020202020202020ULL)
-                 | ((word ^ 0x2222222222222222ULL) - 0x0101010101010101ULL)
-                 | ((word ^ 0x5C5C5C5C5C5C5C5CULL) - 0x0101010101010101ULL)) & 0x8080808080808080ULL;
-        if (marks == 0)
-            return 8;
-    #if defined(_MSC_VER) && !defined(__clang__)
-        unsigned long place;
-        _BitScanForward64(&place, marks);
-        return (int)(place >> 3);
-    #else
-        return __builtin_ctzll(marks) >> 3;
-    #endif
-    #else
-        int k = 0;
-        while (k < 8 && p[k] >= 0x20 && p[k] < 0x80 && p[k] != '"' && p[k] != '\\\\')
-            k++;
-        return k;
-    #endif
-    }
-    """
-    bint is_plain64 "only1mcp_is_plain64"(const uint8_t* p) noexcept nogil
-    int plain_of_8 "only1mcp_plain_of_8"(const uint8_t* p) noexcept nogil
+from only1mcp._fast.octet_run cimport skip_plain
 
 
 cdef inline bint is_escape(uint8_t byte) noexcept nogil:
@@ -71,18 +24,9 @@ cdef inline Py_ssize_t skip_text(const uint8_t* p, Py_ssize_t i, Py_ssize_t n) n
     That is whatever is rare, invalid, or not all there.
     """
     cdef uint8_t byte
-    cdef int plain, unit
+    cdef int unit
     while i < n:
-        while n - i >= 8:
-            plain = plain_of_8(p + i)
-            i += plain
-            if plain < 8:
-                break
-            # Where one word is plain the next ones mostly are, in text of any length worth the speed.
-            while n - i >= 64 and is_plain64(p + i):
-                i += 64
-        while i < n and 0x20 <= p[i] < 0x80 and p[i] != c'"' and p[i] != c"\\":
-            i += 1
+        i = skip_plain(p, i, n)
         if i == n:
             break
         byte = p[i]
