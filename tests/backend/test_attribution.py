@@ -78,7 +78,7 @@ async def test_a_child_that_has_served_two_asks_neither(caplog: pytest.LogCaptur
         assert await refusal(backend, first) == REFUSED
         assert first.requests.empty()
         assert second.requests.empty()
-    (told,) = fields_of(caplog, "child.request_refused")
+    (told,) = fields_of(caplog, "backend.request_refused")
     assert "instances: {mode: per_session}" in told["reason"]
 
 
@@ -193,7 +193,7 @@ async def test_a_client_that_cannot_be_asked_harms_no_other(caplog: pytest.LogCa
         waiting = call(backend, Broken("one"), asking())
         assert await backend.ask("echo", {}) == {}
         waiting.cancel()
-    assert len([r for r in caplog.records if r.getMessage() == "child.message_failed"]) == 1
+    assert len([r for r in caplog.records if r.getMessage() == "backend.message_failed"]) == 1
 
 
 @both_loops

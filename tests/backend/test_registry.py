@@ -29,11 +29,11 @@ async def left(before: set[asyncio.Task[object]]) -> set[asyncio.Task[object]]:
     return asyncio.all_tasks() - before
 
 
-async def test_only_what_is_enabled_and_built_has_an_endpoint() -> None:
+async def test_only_what_is_enabled_has_an_endpoint() -> None:
     off = BackendConfig(id="off", transport="stdio", command="x", enabled=False)
     old = BackendConfig(id="old", transport="sse", url="http://127.0.0.1:1/sse")
     found = registry(missing("b"), off, old, missing("a"))
-    assert list(found.endpoints) == ["b", "a"]
+    assert list(found.endpoints) == ["b", "old", "a"]
     await found.aclose()
 
 

@@ -506,7 +506,7 @@ async def test_a_listener_that_fails_harms_no_call(caplog: pytest.LogCaptureFixt
     async with child() as backend:
         backend.transport.on_message = lambda message: 1 // 0
         assert await backend.ask("says", {"jsonrpc": "2.0", "id": 0, "method": "ping"}) == "said"
-    assert "child.message_failed" in [record.getMessage() for record in caplog.records]
+    assert "backend.message_failed" in [record.getMessage() for record in caplog.records]
 
 
 @both_loops

@@ -757,7 +757,6 @@ servers:
         "auth.api_keys[0].scopes",
         "servers[1].retries",
         "servers[1].health_check_url",
-        "servers[1].transport",
     ]
     assert all(": accepted, but has no effect in this version: " in notice for notice in notices)
 

@@ -221,7 +221,7 @@ class Endpoint:
 
     async def _meet(self) -> tuple[Transport, Peer]:
         """Start a transport and learn who is behind it; a child that dies of the era probe gets one more, without."""
-        for probe in [True, False] if self._probe else [False]:
+        for probe in [True, False] if self._probe and self.config.transport != "sse" else [False]:
             transport = await self._open()
             try:
                 peer = await establish(

@@ -11,6 +11,7 @@ from only1mcp.backend.endpoint import Endpoint, OnStale
 from only1mcp.backend.exclusive import ExclusiveEndpoint
 from only1mcp.backend.guard import Guard
 from only1mcp.backend.http import HttpTransport
+from only1mcp.backend.sse import SseTransport
 from only1mcp.backend.stdio import StdioTransport
 from only1mcp.config.schema import BackendConfig, Config
 
@@ -33,7 +34,7 @@ class Registry:
                 backend, self._transport_for(backend), self._changed, on_stale
             )
             for backend in config.servers
-            if backend.enabled and backend.transport != "sse"
+            if backend.enabled
         }
 
     @property
@@ -69,6 +70,8 @@ class Registry:
     def _transport_for(self, backend: BackendConfig) -> Callable[[], Transport]:
         if backend.transport == "stdio":
             return lambda: StdioTransport(backend, guard=self._guard, log=log)
+        if backend.transport == "sse":
+            return lambda: SseTransport(backend, name=backend.id)
         return lambda: HttpTransport(backend, name=backend.id)
 
     def _changed(self, _endpoint: Endpoint) -> None:

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from only1mcp._fast import ERROR, NOTIFICATION, REQUEST, Envelope, members
-from only1mcp.backend.attribution import NOT_OURS, Attribution
+from only1mcp._fast import ERROR, NOTIFICATION, Envelope
+from only1mcp.backend.attribution import Attribution, Waiting
 from only1mcp.backend.base import Asked, BackendCall, Done, OnMessage, Outcome, Transport
 from only1mcp.backend.guard import Guard
 from only1mcp.backend.lines import KEPT_BYTES, MAX_GARBAGE_LINES, LineSplitter, Overlong, answered_id, asks, is_asking
@@ -19,8 +19,7 @@ from only1mcp.backend.loglimit import LogLimit
 from only1mcp.backend.process import Child, child_environment, find_command
 from only1mcp.backend.stdio_lane import StdioCall, StdioLane
 from only1mcp.config.schema import BackendConfig
-from only1mcp.errors import INVALID_PARAMS, BackendError, BackendUnavailable, ProtocolError
-from only1mcp.wire.asks import CAPABILITY
+from only1mcp.errors import BackendError, BackendUnavailable, ProtocolError
 from only1mcp.wire.mcp import STATELESS_REVISIONS
 
 # Room for what servers really send (a 20 MiB file in base64); a line without end would otherwise fill our memory.
@@ -34,9 +33,6 @@ STATUS_GRACE_S: Final = 0.05
 
 # The `_meta` key of what a stateless-era server sends to a listener (2026-07-28 "Subscriptions").
 _SUBSCRIPTION_ID: Final = "io.modelcontextprotocol/subscriptionId"
-_REFUSAL: Final = b'{"jsonrpc":"2.0","id":%%b,"error":{"code":%d,"message":"%b"}}' % (INVALID_PARAMS, NOT_OURS.encode())
-# What a handshake-era server says in the middle of a call without naming it.
-_OF_SOME_CALL: Final = frozenset({"notifications/message", "notifications/elicitation/complete"})
 
 
 class StdioTransport(Transport):
@@ -60,9 +56,7 @@ class StdioTransport(Transport):
         # The child.
         self._child: Child | None = None
         self._lane = StdioLane(self, config.id, line_limit_bytes)
-        # Whose calls it serves, and whether it was said once what comes of serving several.
-        self._attribution = Attribution()
-        self._warned = False
+        self._attribution = Attribution(config.id, self._lane.calls, self._post_quietly, self._log)
         self._stderr_lines = LineSplitter(STDERR_LINE_LIMIT_BYTES)
         # Its end: why it takes no more calls, whether it was our wish, and the one task that stops it.
         self._gone: str | None = None
@@ -167,8 +161,8 @@ class StdioTransport(Transport):
     def heard(self, message: Envelope) -> None:
         if message.method is None:
             self._refused_unread(message)
-        elif message.kind == REQUEST and message.method in CAPABILITY and self.revision not in STATELESS_REVISIONS:
-            self._ask(message)
+        elif self.revision not in STATELESS_REVISIONS:
+            self._attribution.heard(message, self.on_message)
         else:
             self._deliver(self._receiver(message), message)
 
@@ -203,68 +197,25 @@ class StdioTransport(Transport):
     # What a child says that answers no call.
 
     def _receiver(self, message: Envelope) -> OnMessage | None:
-        """Return who this notification or request is for: the call it names, else whoever listens to the child."""
+        """Return who a stateless-era notification is for: the call it names, else whoever listens to the child."""
+        begun: Waiting | None = None
         if message.kind == NOTIFICATION and message.params is not None:
             if message.method == "notifications/progress":
-                return self._caller(message, message.params, "progressToken") or self.on_message
-            if message.method == "notifications/cancelled":
-                if self.revision not in STATELESS_REVISIONS:
-                    return self._asker(message, message.params) or self.on_message
+                begun = self._attribution.named(message, message.params, "progressToken")
+            elif message.method == "notifications/cancelled":
                 self._end_listening(message, message.params)
-            elif message.method in _OF_SOME_CALL and self.revision not in STATELESS_REVISIONS:
-                begun = self._attribution.find(self._lane.calls.values())
-                return self.on_message if begun is None else begun.call.on_message
             elif message.meta is not None:
-                return self._caller(message, message.meta, _SUBSCRIPTION_ID) or self.on_message
-        return self.on_message
+                begun = self._attribution.named(message, message.meta, _SUBSCRIPTION_ID)
+        return begun.call.on_message if begun is not None and begun.call.on_message is not None else self.on_message
 
-    def _caller(self, message: Envelope, span: tuple[int, int], key: str) -> OnMessage | None:
-        begun = self._named(message, span, key)
-        return begun.call.on_message if begun is not None else None
-
-    def _named(self, message: Envelope, span: tuple[int, int], key: str) -> StdioCall | None:
-        """Return the outstanding call whose id is the value of `key` in the object at `span`."""
-        value = self._value(message, span, key)
-        return None if value is None else self._lane.calls.get(value)
-
-    def _value(self, message: Envelope, span: tuple[int, int], key: str) -> bytes | None:
-        try:
-            value = members(message.data, *span).get(key)
-        except ProtocolError:  # the key twice: which of them is meant nobody can say
-            return None
-        return None if value is None else message.data[value[0] : value[1]]
-
-    def _asker(self, message: Envelope, params: tuple[int, int]) -> OnMessage | None:
-        """Return who was asked what the child now calls off."""
-        id = self._value(message, params, "requestId")
-        asking = (begun for begun in self._lane.calls.values() if begun.asks is not None and id in begun.asks)
-        begun = next(asking, None)
-        return None if begun is None else begun.call.on_message
-
-    def _ask(self, request: Envelope) -> None:
-        """Ask the client for whose call the child needs something; refuse where that is not certain."""
-        begun = self._attribution.find(self._lane.calls.values())
-        try:
-            if begun is not None:
-                self._attribution.ask(begun, request)
-            elif request.id is not None:
-                self._refuse(request.id)
-        except Exception:  # noqa: BLE001 - one call's trouble must not end the child that serves the others
-            self._log.exception("child.message_failed", extra={"fields": {"backend": self._id}})
-
-    def _refuse(self, id: bytes) -> None:
-        if not self._warned:
-            self._warned = True
-            hint = "several clients share this child: set instances: {mode: per_session} where it asks them things"
-            hint = hint if self._attribution.shared else "no call that may ask was waiting for this child"
-            self._log.warning("child.request_refused", extra={"fields": {"backend": self._id, "reason": hint}})
+    def _post_quietly(self, message: bytes) -> None:
         with contextlib.suppress(BackendUnavailable):  # a child that does not read gets no answer
-            self._lane.post(_REFUSAL % id)
+            self._lane.post(message)
 
     def _end_listening(self, message: Envelope, params: tuple[int, int]) -> None:
         """A stateless-era server ends a listen by cancelling it (2026-07-28 "Cancellation"); no answer follows."""
-        begun = self._named(message, params, "requestId")
-        if begun is not None and begun.call.method == "subscriptions/listen":
+        begun = self._attribution.named(message, params, "requestId")
+        if isinstance(begun, StdioCall) and begun.call.method == "subscriptions/listen":
             begun.fail("has ended the subscription")
 
     def _deliver(self, receiver: OnMessage | None, message: Envelope) -> None:

@@ -49,9 +49,6 @@ def _server(node: Node, root: Node) -> Iterator[str]:
     check = node.get("health_check_url")
     if check is not None and check.value:
         yield _line(check, root, _NO_ACTIVE_CHECKS)
-    transport = node.get("transport")
-    if transport is not None and transport.value == "sse":
-        yield _line(transport, root, "this backend is not started")
 
 
 def _line(node: Node, root: Node, what: str) -> str:
