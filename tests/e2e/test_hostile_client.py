@@ -497,7 +497,8 @@ async def test_meta_of_a_session_cannot_speak_for_the_proxy(backend: Backend) ->
     sent = backend.calls[-1]["params"]["_meta"]
     assert sent[f"{META}protocolVersion"] == "2026-07-28"
     assert sent[f"{META}clientCapabilities"] == {}
-    assert sent[f"{META}clientInfo"]["name"] == "only1mcp"
+    # What the session has said of itself when it began.
+    assert sent[f"{META}clientInfo"]["name"] == "t"
     assert sent["own"] == [1]
 
 
