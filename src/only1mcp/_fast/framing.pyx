@@ -175,8 +175,7 @@ cdef class KnownHead:
         cdef Py_ssize_t n = PyBytes_GET_SIZE(octets)
         cdef Py_ssize_t i = 0
         cdef Head head
-        # A response says more than a request may.
-        head.response = True
+        head.response = True  # it may say more than a request
         while i < n and not is_crlf(p, i, n):
             i += 1
         if i == n or scan_fields(p, i + 2, n, &head) != n or head.length < 0:

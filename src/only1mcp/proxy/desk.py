@@ -27,7 +27,7 @@ Work = Coroutine[Any, Any, None] | None
 
 
 class Asker(Protocol):
-    """Asks handshake clients (package A, `proxy/asker.py`)."""
+    """Asks handshake clients (`proxy/asker.py`)."""
 
     def relay(self, exchange: Exchange, asking: Asking) -> None:
         """Ask the client of the exchange, on its response stream, what a handshake backend asks; never raises."""
@@ -61,7 +61,7 @@ class Asker(Protocol):
 
 
 class Lot(Protocol):
-    """Parks calls of stateless clients (package B, `proxy/parking.py`)."""
+    """Parks calls of stateless clients (`proxy/parking.py`)."""
 
     def takes(self, forwarding: Forwarding) -> bool:
         """Look at a stateless client's request for a handshake backend before it begins.
@@ -90,7 +90,7 @@ class Relay(Protocol):
 
 
 class SessionDesk(Protocol):
-    """Soft state and streams of handshake sessions (package C, `proxy/sessions.py`, `proxy/journal.py`)."""
+    """Soft state and streams of handshake sessions (`proxy/sessions.py`, `proxy/journal.py`)."""
 
     def open_stream(self, exchange: Exchange) -> None:
         """GET: open the session's stream, or resume the one that Last-Event-ID names; raise `RequestRefused`."""
@@ -138,7 +138,7 @@ class Journal(Protocol):
 
 
 class Hub(Protocol):
-    """Who wants to hear of what (package D, `proxy/hub.py`)."""
+    """Who wants to hear of what (`proxy/hub.py`)."""
 
     def listen(self, exchange: Exchange, message: Envelope) -> None:
         """`subscriptions/listen`: begin the stream; raise `RequestRefused`."""
@@ -162,7 +162,7 @@ class Hub(Protocol):
 
 
 class TaskDesk(Protocol):
-    """Ids of tasks (package G, `proxy/tasks.py`)."""
+    """Ids of tasks; `Quiet` alone serves it so far."""
 
     def route(self, exchange: Exchange, message: Envelope, method: str) -> Target:
         """Return who holds the task that `tasks/get`, `/update` or `/cancel` names; raise -32602, -32021."""
