@@ -18,6 +18,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 SOURCES = (
+    "calls",
     "chunks",
     "counters",
     "envelope",

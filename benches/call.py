@@ -33,7 +33,7 @@ from tests.e2e.wire_client import HANDSHAKE, META, STATELESS
 
 from only1mcp.backend.connection import HttpConnection
 from only1mcp.config.load import load
-from only1mcp.frontend.connection import Connection
+from only1mcp.frontend.repeating import RepeatingConnection
 from only1mcp.process import logs
 from only1mcp.process.worker import Worker
 
@@ -123,7 +123,7 @@ class Pair:
         self._token = token
         self._revision = {"handshake": HANDSHAKE, "stateless": STATELESS}[era]
         self._ends = socket.socketpair()
-        self._client = Connection(worker.listener, asyncio.get_running_loop())  # type: ignore[arg-type]
+        self._client = RepeatingConnection(worker.listener, asyncio.get_running_loop())  # type: ignore[arg-type]
         self._to_client = Transport(self._ends[0], self._client)
         (endpoint,) = worker.registry.endpoints.values()
         self._backend: Server | Child

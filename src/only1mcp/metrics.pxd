@@ -1,7 +1,12 @@
+cimport cython
+
+from only1mcp._fast.counters cimport Histogram
+
+
 cdef class Metrics:
     cdef public object _region
     cdef public object _counters
-    cdef public object _durations
+    cdef public Histogram _durations
     cdef public dict _backends
     cdef public tuple _other
     cdef public object _collector
@@ -9,5 +14,9 @@ cdef class Metrics:
     cdef public object render
 
     cpdef request_finished(self, str method, int status, double duration_s)
+
+    @cython.locals(durations=Histogram)
     cpdef backend_answered(self, str backend, double duration_s)
+
+    @cython.locals(durations=Histogram)
     cpdef backend_failed(self, str backend, double duration_s)

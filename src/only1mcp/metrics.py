@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import os
 
-from only1mcp._fast import Histogram
+from only1mcp import _fast
 from only1mcp.metrics_collector import Collector
 from only1mcp.metrics_memory import (
     AUTH_FAILURES,
@@ -61,7 +61,7 @@ class Metrics:
         self._region.forget_gauges()
         self._counters = self._region.counters
         self._counters.set(PID, os.getpid())
-        self._durations = Histogram(self._counters, DURATION, BUCKETS_US)
+        self._durations = _fast.Histogram(self._counters, DURATION, BUCKETS_US)
         self._backends = {name: (block, self._times(block)) for name, block in self._region.labels()}
         self._other = (self._region.other, self._times(self._region.other))
         self._collector = Collector(segment)
@@ -79,7 +79,8 @@ class Metrics:
 
     def backend_answered(self, backend: str, duration_s: float) -> None:
         """Count a call that a backend answered, or that its client took back before."""
-        (self._backends.get(backend) or self._backend(backend))[1].observe(duration_s)
+        _, durations = self._backends.get(backend) or self._backend(backend)
+        durations.observe(duration_s)
 
     def backend_failed(self, backend: str, duration_s: float) -> None:
         """Count a call that a backend did not answer as it should have; it counts among its requests as well."""
@@ -151,4 +152,4 @@ class Metrics:
         return found
 
     def _times(self, block: int) -> Histogram:
-        return Histogram(self._counters, block + BLOCK_DURATION, BUCKETS_US)
+        return _fast.Histogram(self._counters, block + BLOCK_DURATION, BUCKETS_US)

@@ -453,11 +453,11 @@ async def test_in_the_handshake_era_giving_up_is_told_once(stage: str, how: str)
     async with hosted(HANDSHAKE) as (server, transport):
         transport.session_id = "s"
         direct = await brought_to(stage, server, transport, 60)
-        assert transport._lane._watch is not None
+        assert transport.lane._watch is not None
         if how == "cancelled":
             direct.cancel()
         else:
-            (call,) = transport._lane._watch._calls
+            (call,) = transport.lane._watch._calls
             call.expire()
             call.expire()
             error = await direct.error()

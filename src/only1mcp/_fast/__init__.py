@@ -10,6 +10,7 @@ from only1mcp._fast.reference import ERROR, NOTIFICATION, REQUEST, RESULT
 from only1mcp._fast.relay_reference import UNFINISHED, UNUSUAL
 
 if TYPE_CHECKING:
+    from only1mcp._fast.calls_reference import CallText, maybe_call
     from only1mcp._fast.counters_reference import Counters, Histogram
     from only1mcp._fast.framing_reference import (
         KnownHead,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     COMPILED: bool
 else:
     try:
+        from only1mcp._fast.calls import CallText, maybe_call
         from only1mcp._fast.chunks import read_chunks
         from only1mcp._fast.counters import Counters, Histogram
         from only1mcp._fast.envelope import Envelope, elements, members, scan
@@ -49,6 +51,7 @@ else:
     except ImportError:
         import warnings
 
+        from only1mcp._fast.calls_reference import CallText, maybe_call
         from only1mcp._fast.counters_reference import Counters, Histogram
         from only1mcp._fast.framing_reference import (
             KnownHead,
@@ -85,6 +88,7 @@ __all__ = [
     "RESULT",
     "UNFINISHED",
     "UNUSUAL",
+    "CallText",
     "Counters",
     "Envelope",
     "Headers",
@@ -98,6 +102,7 @@ __all__ = [
     "finish_message",
     "event_line",
     "index_fields",
+    "maybe_call",
     "members",
     "mentions",
     "pick",

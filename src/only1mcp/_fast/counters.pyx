@@ -6,19 +6,9 @@ from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 from libc.string cimport memcpy
 
-cdef enum:
-    MAX_BOUNDS = 30
-
-
 @cython.final
 cdef class Counters:
     """See `counters_reference.Counters`."""
-
-    cdef Py_buffer view
-    cdef bint held
-    # May be unaligned: a slot is read and written by memcpy, which compiles to one plain move.
-    cdef char* slots
-    cdef Py_ssize_t size
 
     def __cinit__(self, size, buffer=None):
         if size < 0:
@@ -70,12 +60,12 @@ cdef class Counters:
         self.plus(base + i, 1)
         self.plus(base + count + 1, value_us)
 
-    cdef inline int check(self, Py_ssize_t index) except -1:
+    cdef int check(self, Py_ssize_t index) except -1:
         if index < 0 or index >= self.size:
             raise IndexError(f"slot {index} of {self.size}")
         return 0
 
-    cdef inline void plus(self, Py_ssize_t index, int64_t n) noexcept:
+    cdef void plus(self, Py_ssize_t index, int64_t n) noexcept:
         # Unsigned arithmetic wraps around; signed overflow would be undefined.
         cdef uint64_t value
         memcpy(&value, self.slots + index * 8, 8)
@@ -86,11 +76,6 @@ cdef class Counters:
 @cython.final
 cdef class Histogram:
     """See `counters_reference.Histogram`."""
-
-    cdef Counters counters
-    cdef Py_ssize_t base
-    cdef Py_ssize_t bound_count
-    cdef int64_t bounds_us[MAX_BOUNDS]
 
     def __init__(self, Counters counters not None, Py_ssize_t base, tuple bounds_us not None):
         cdef Py_ssize_t i
@@ -104,17 +89,17 @@ cdef class Histogram:
         self.base = base
         self.bound_count = len(bounds_us)
 
-    def observe(self, double duration_s):
+    cpdef observe(self, double duration_s):
         """See `counters_reference.Histogram.observe`."""
         self.add(duration_s)
 
-    def count(self, Py_ssize_t slot, double duration_s):
+    cpdef count(self, Py_ssize_t slot, double duration_s):
         """See `counters_reference.Histogram.count`."""
         self.counters.check(slot)
         self.counters.plus(slot, 1)
         self.add(duration_s)
 
-    cdef inline void add(self, double duration_s) noexcept:
+    cdef void add(self, double duration_s) noexcept:
         cdef double duration_us = duration_s * 1e6
         cdef int64_t value_us = 0
         cdef Py_ssize_t i = 0

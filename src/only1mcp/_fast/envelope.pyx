@@ -21,35 +21,14 @@ cdef enum:
     NOTIFICATION = 2
     RESULT = 3
     ERROR = 4
-    MAX_ID_OCTETS = 256
     # Octets of the longest name below, and of the longest way to write it: each letter as \uXXXX.
     NAME_OCTETS = 7
     WRITTEN_OCTETS = 42
-
-# Members of a message, then those of params; the place in the list is the place in the table of what was found.
-cdef enum:
-    JSONRPC = 0
-    ID = 1
-    METHOD = 2
-    PARAMS = 3
-    RESULT_MEMBER = 4
-    ERROR_MEMBER = 5
-    NAME = 6
-    URI = 7
-    META = 8
-    NAMES = 9
 
 cdef const char* NAME_TABLE[9]
 NAME_TABLE[:] = [b"jsonrpc", b"id", b"method", b"params", b"result", b"error", b"name", b"uri", b"_meta"]
 cdef Py_ssize_t NAME_LENGTHS[9]
 NAME_LENGTHS[:] = [7, 2, 6, 6, 6, 5, 4, 3, 5]
-
-cdef struct Found:
-    Piece pieces[9]
-    int ambiguous  # the first name that is repeated or spelled in another case, or -1
-    bint ambiguous_id
-    bint unknown
-
 
 @cython.final
 @cython.freelist(64)
@@ -300,6 +279,19 @@ cdef Envelope make_envelope(bytes data, const uint8_t* p, Found* top, Found* inn
 
 cdef str name_of(int place):
     return NAME_TABLE[place].decode()
+
+
+cdef bint is_message(const uint8_t* p, Py_ssize_t n, Py_ssize_t limit, Found* top, Found* inner) noexcept nogil:
+    cdef Py_ssize_t i
+    forget(top)
+    forget(inner)
+    if not is_utf8(p, n):
+        return False
+    i = skip_space(p, 0, n)
+    if i == n or p[i] != c"{":
+        return False
+    i = find_members(p, i, n, 0, limit, top, inner)
+    return i >= 0 and skip_space(p, i, n) == n
 
 
 cdef void forget(Found* found) noexcept nogil:

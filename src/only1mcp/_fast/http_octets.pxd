@@ -3,7 +3,7 @@
 No function reads at or beyond `n`. A position below zero, NOT_PLAIN, leaves the message to the readers around h11.
 """
 
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy
 
 cdef enum:
@@ -13,6 +13,8 @@ cdef enum:
     IN_VALUE = 2
     IN_HOST = 4
     MAX_TARGET = 8000
+    DIGITS = 20  # of the largest 64-bit number
+    LENGTH_OCTETS = 20  # of the Content-Length field and the empty line but for the digits
 
 cdef extern from *:
     """
@@ -97,3 +99,26 @@ cdef inline Py_ssize_t skip_target(const uint8_t* p, Py_ssize_t i, Py_ssize_t n)
 cdef inline char* put(char* to, const char* text, Py_ssize_t length) noexcept:
     memcpy(to, text, <size_t>length)
     return to + length
+
+
+cdef inline Py_ssize_t spell(char* digits, int64_t number) noexcept:
+    """Write `number` in decimal digits and return how many they are, 0 for a negative one."""
+    cdef char backwards[DIGITS]
+    cdef Py_ssize_t count = 0
+    cdef Py_ssize_t i
+    if number < 0:
+        return 0
+    while number > 0 or count == 0:
+        backwards[count] = <char>(0x30 + number % 10)
+        number = number // 10
+        count += 1
+    for i in range(count):
+        digits[i] = backwards[count - 1 - i]
+    return count
+
+
+cdef inline char* put_length(char* to, const char* digits, Py_ssize_t digit_count) noexcept:
+    """Write the Content-Length field."""
+    if digit_count == 0:
+        return to
+    return put(put(put(to, b"content-length: ", 16), digits, digit_count), b"\r\n", 2)

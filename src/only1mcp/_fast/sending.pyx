@@ -4,10 +4,9 @@
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t
 
-from only1mcp._fast.http_octets cimport NOT_PLAIN, TOKENS, is_blank, put, skip_target, skip_value
-
-cdef enum:
-    DIGITS = 20  # of the largest 64-bit number
+from only1mcp._fast.http_octets cimport (
+    DIGITS, LENGTH_OCTETS, NOT_PLAIN, TOKENS, is_blank, put, put_length, skip_target, skip_value, spell
+)
 
 cdef tuple METHODS = (b"POST", b"GET", b"DELETE", b"HEAD", b"OPTIONS")
 # What nobody but the connection sets, and what would make a request unusual to h11. Names in another case than lower
@@ -74,7 +73,7 @@ def finish_message(bytes head not None, bytes body not None):
     cdef char digits[DIGITS]
     cdef Py_ssize_t digit_count = spell(digits, PyBytes_GET_SIZE(body))
     cdef bytes message = PyBytes_FromStringAndSize(
-        NULL, PyBytes_GET_SIZE(head) + 20 + digit_count + PyBytes_GET_SIZE(body)
+        NULL, PyBytes_GET_SIZE(head) + LENGTH_OCTETS + digit_count + PyBytes_GET_SIZE(body)
     )
     cdef char* to = put_length(put_bytes(PyBytes_AS_STRING(message), head), digits, digit_count)
     put_bytes(put(to, b"\r\n", 2), body)
@@ -124,25 +123,3 @@ cdef char* put_fields(char* to, list headers):
         to = put(put_bytes(to, <bytes>(<tuple>field)[0]), b": ", 2)
         to = put(put_bytes(to, <bytes>(<tuple>field)[1]), b"\r\n", 2)
     return to
-
-
-cdef inline Py_ssize_t spell(char* digits, Py_ssize_t number) noexcept:
-    """Write `number` in decimal digits and return how many they are, 0 for a negative one."""
-    cdef char backwards[DIGITS]
-    cdef Py_ssize_t count = 0
-    cdef Py_ssize_t i
-    if number < 0:
-        return 0
-    while number > 0 or count == 0:
-        backwards[count] = <char>(0x30 + number % 10)
-        number = number // 10
-        count += 1
-    for i in range(count):
-        digits[i] = backwards[count - 1 - i]
-    return count
-
-
-cdef inline char* put_length(char* to, const char* digits, Py_ssize_t digit_count) noexcept:
-    if digit_count == 0:
-        return to
-    return put(put(put(to, b"content-length: ", 16), digits, digit_count), b"\r\n", 2)

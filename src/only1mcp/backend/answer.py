@@ -45,11 +45,11 @@ MAX_SESSION_ID_CHARS: Final = 1024
 
 def maybe_response(head: ResponseHead, body: bytes, id: bytes) -> Envelope | None:
     """Return the response with this id if a whole answer is nothing but that, None for one to be looked at closely."""
-    if head.status != 200:
-        return None
     try:
-        if head.get(b"content-type") != JSON or head.get(b"content-encoding") is not None:
-            return None
+        if not head.plain:
+            if head.status != 200 or head.get(b"content-encoding") is not None or content(head) != JSON:
+                return None
+            head.plain = True
         message = scan(body)
     except ProtocolError:
         return None

@@ -14,6 +14,7 @@ from only1mcp.wire.eras import Caller
 
 if TYPE_CHECKING:
     from only1mcp.backend.era import Peer
+    from only1mcp.backend.lane import DirectLane
 
 # What a stateless request says of its sender. No capability is declared: nothing that a backend asks is relayed.
 CALLER = Caller(client_info=b'{"name":"only1mcp","version":"' + __version__.encode() + b'"}')
@@ -164,6 +165,8 @@ class Transport(ABC):
 
     revision: str | None = None
     session_id: str | None = None
+    # Of transports whose small calls go out at once.
+    lane: DirectLane | None = None
     on_message: OnMessage | None = None
     on_lost: Callable[[str], None] | None = None
 

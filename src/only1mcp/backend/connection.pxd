@@ -16,6 +16,7 @@ cdef class HttpConnection:
     cdef public bint _writing
     cdef public object _waiter
     cdef public object _receiver
+    cdef public object _shortcut
     cdef public object _taker
     cdef public bint sent
     cdef public bint answered
@@ -25,6 +26,10 @@ cdef class HttpConnection:
     cdef public Py_ssize_t _unread
 
     cpdef begin(self, bytes prepared, bytes body, receiver)
+    cpdef begin_plain(self, bytes data, shortcut)
+    cpdef _begin(self, bytes data)
+    cpdef took_answer(self)
+    cpdef hand_to(self, receiver)
     cpdef maybe_event(self)
     cpdef bint finish(self)
     cpdef bint usable(self)

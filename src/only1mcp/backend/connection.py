@@ -43,6 +43,19 @@ class Receiver(Protocol):
         """The connection ended before any byte of the answer."""
 
 
+class Shortcut(Protocol):
+    """Who began a request and takes a plain answer as it comes."""
+
+    def maybe_answered(self, data: bytes, size: int) -> bool:
+        """Take an answer: whole, one JSON text with status 200 and a head of `size` octets.
+
+        Call `took_answer` first. False where it must be looked at closely: then nothing has changed.
+        """
+
+    def ordinary(self) -> Receiver:
+        """Become a receiver, because the answer is anything else, or there will be none."""
+
+
 class State(Enum):
     IDLE = "idle"
     BUSY = "busy"
@@ -76,6 +89,8 @@ class HttpConnection:
         self._writing = True
         self._waiter: asyncio.Future[None] | None = None
         self._receiver: Receiver | None = None
+        # In the place of a receiver.
+        self._shortcut: Shortcut | None = None
         self._taker: Taker | None = None
         # The exchange. `sent`, `answered`: a byte of the request left us, a byte of the answer came.
         self.sent = False
@@ -110,16 +125,36 @@ class HttpConnection:
 
     def begin(self, prepared: bytes, body: bytes, receiver: Receiver) -> None:
         """POST a small body at once over a `usable` connection; `receiver` hears when there is an answer."""
-        assert self._transport is not None
         data = self._http.send_prepared(prepared, body)
+        self._receiver = receiver
+        self._begin(data)
+
+    def begin_plain(self, data: bytes, shortcut: Shortcut) -> None:
+        """As `begin`, with a whole message; `shortcut` hears first of the answer."""
+        self._http.sends_post()
+        self._shortcut = shortcut
+        self._begin(data)
+
+    def _begin(self, data: bytes) -> None:
+        assert self._transport is not None
         self.answered = self._cut = self.ended = False
         self._early = None
         self._unread = 0
         self.state = _BUSY
         self.exchanges += 1
         self.sent = True
-        self._receiver = receiver
         self._transport.write(data)
+
+    def took_answer(self) -> None:
+        """The shortcut has taken the answer."""
+        self._shortcut = None
+        self._http.take_known()
+        self.ended = True
+
+    def hand_to(self, receiver: Receiver) -> None:
+        """Let `receiver` hear of the answer in the place of the shortcut that began the request."""
+        self._shortcut = None
+        self._receiver = receiver
 
     async def next_event(self) -> Event:
         """Return the next piece of the answer, `END` last; raise `BackendAnswerError` when it breaks off."""
@@ -180,7 +215,7 @@ class HttpConnection:
             and self._transport is not None
             and not self._transport.is_closing()
             and self._transport.get_write_buffer_size() == 0
-            and self._http.reusable
+            and self._http.is_reusable()
         ):
             self._http.start_next_cycle()
             self.state = _IDLE
@@ -213,7 +248,7 @@ class HttpConnection:
     def abort(self) -> None:
         """Close at once, without flushing; whoever waits for an event gets `BackendAnswerError`, a receiver nothing."""
         self.on_lost = None
-        self._receiver = None
+        self._receiver = self._shortcut = None
         self._fail("the connection was closed before the answer was complete")
         if self._transport is not None:
             self._transport.abort()
@@ -235,6 +270,12 @@ class HttpConnection:
         if self.state is _CLOSED:
             return
         self.answered = True
+        shortcut = self._shortcut
+        if shortcut is not None:
+            size = self._http.known_size(data)
+            if size >= 0 and self._http.knows_plain() and shortcut.maybe_answered(data, size):
+                return
+            self.hand_to(shortcut.ordinary())
         receiver = self._receiver
         if receiver is not None:
             self._receiver = None
@@ -333,6 +374,8 @@ class HttpConnection:
             self._failure = reason
         self.state = _CLOSED
         self._wake()
+        if self._shortcut is not None:
+            self.hand_to(self._shortcut.ordinary())
         receiver, self._receiver = self._receiver, None
         if receiver is not None:
             receiver.lost(self._failure)

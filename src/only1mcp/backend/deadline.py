@@ -41,7 +41,8 @@ class DeadlineWatch:
         return self._loop.time()
 
     def set(self, call: Timed, deadline: float) -> None:
-        """Change the deadline of a call."""
+        """Change the deadline of a call, or watch one that has it already."""
+        self._calls[call] = None
         call.deadline = deadline
         if deadline < self._fires_at:
             self._set(deadline)

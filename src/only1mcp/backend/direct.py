@@ -85,6 +85,11 @@ class DirectCall:
         self.connection.begin(prepared, self.call.message, self)
         self.deadline = self._watch.add(self, self.call.timeout_s)
 
+    def take_over(self, deadline: float) -> None:
+        """Go on with a request that another has sent on the connection; `deadline` is in the event loop's time."""
+        self.deadline = deadline
+        self._watch.set(self, deadline)
+
     @property
     def reader(self) -> CallReader:
         """What reads the answer; plain answers need none."""

@@ -15,7 +15,7 @@ cdef class Endpoint:
     cdef public Py_ssize_t in_flight
     cdef public object last_error
     cdef public object transport
-    cdef public object _ids
+    cdef public long long _last_id
     cdef public object _wake
     cdef public object _lost
     cdef public bint _stale
@@ -34,3 +34,4 @@ cdef class Endpoint:
     cdef public object _grace
 
     cpdef bytes next_id(self)
+    cpdef long long next_number(self)

@@ -8,7 +8,6 @@ import logging
 from collections.abc import Callable, Coroutine
 from enum import Enum
 from functools import partial
-from itertools import count
 from typing import Any
 
 from only1mcp import __version__
@@ -85,7 +84,7 @@ class Endpoint:
         self.last_error: str | None = None
         # This connection.
         self.transport: Transport | None = None
-        self._ids = count(1)
+        self._last_id = 0
         self._wake = asyncio.Event()
         self._lost: str | None = None
         self._stale = False
@@ -155,7 +154,12 @@ class Endpoint:
 
     def next_id(self) -> bytes:
         """Return a JSON-RPC id, unique on this endpoint."""
-        return str(next(self._ids)).encode()
+        return b"%d" % self.next_number()
+
+    def next_number(self) -> int:
+        """Return the number that `next_id` would spell."""
+        self._last_id += 1
+        return self._last_id
 
     async def call(self, call: BackendCall) -> Outcome:
         """Carry one call; the endpoint learns from how it ends. Raise as `Transport.forward` does."""

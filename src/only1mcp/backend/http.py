@@ -84,7 +84,7 @@ class HttpTransport(Transport):
             self._tls.set_alpn_protocols(["http/1.1"])
 
         self._pool = Pool(self._connect)
-        self._lane = DirectLane(self, self._pool)
+        self.lane = DirectLane(self, self._pool)
         self._cancels: set[asyncio.Task[None]] = set()
         self._drains: set[asyncio.Task[None]] = set()
         self._directs: set[asyncio.Task[None]] = set()
@@ -133,7 +133,7 @@ class HttpTransport(Transport):
         return result
 
     def maybe_begin(self, call: BackendCall, done: Done) -> Callable[[], None] | None:
-        return None if self._closed or call.method == "initialize" else self._lane.maybe_begin(call, done)
+        return None if self._closed or call.method == "initialize" else self.lane.maybe_begin(call, done)
 
     async def send(self, message: bytes) -> None:
         envelope = scan(message)
@@ -163,7 +163,7 @@ class HttpTransport(Transport):
             if first:
                 await self._say_goodbye()
         finally:
-            self._lane.close()
+            self.lane.close()
             tasks = (*self._cancels, *self._drains, *self._directs)
             for task in tasks:
                 task.cancel()

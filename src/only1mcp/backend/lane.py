@@ -7,6 +7,7 @@ from typing import Final, Protocol
 
 from only1mcp.backend import direct
 from only1mcp.backend.base import BackendCall, Done
+from only1mcp.backend.connection import HttpConnection
 from only1mcp.backend.deadline import DeadlineWatch
 from only1mcp.backend.direct import DirectCall
 from only1mcp.backend.pool import Pool
@@ -31,14 +32,17 @@ class Owner(direct.Owner, Protocol):
 class DirectLane:
     """The direct calls of one transport, and the heads of their requests."""
 
-    __slots__ = ("_heads", "_owner", "_pool", "_revision", "_session_id", "_watch")
+    __slots__ = ("_call_heads", "_closed", "_heads", "_owner", "_revision", "_session_id", "_watch", "pool")
 
     def __init__(self, owner: Owner, pool: Pool) -> None:
         self._owner = owner
-        self._pool = pool
+        self.pool = pool
         self._watch: DeadlineWatch | None = None
+        self._closed = False
         # By method and name, for the revision and the session that they name.
         self._heads: dict[tuple[str, str | None], bytes] = {}
+        # Those of `tools/call` once more, by name.
+        self._call_heads: dict[str, bytes] = {}
         self._revision: str | None = None
         self._session_id: str | None = None
 
@@ -49,27 +53,51 @@ class DirectLane:
         head = self._head(call)
         if head is None:
             return None
-        connection = self._pool.maybe_acquire()
+        connection = self.pool.maybe_acquire()
         if connection is None:
             return None
-        if self._watch is None:
-            self._watch = DeadlineWatch()
-        begun = DirectCall(self._owner, self._pool, self._watch, call, connection, done)
+        begun = DirectCall(self._owner, self.pool, self.watch(), call, connection, done)
         begun.begin(head)
         return begun.cancel
 
+    def watch(self) -> DeadlineWatch:
+        """Return the watch over the deadlines of its calls."""
+        if self._watch is None:
+            self._watch = DeadlineWatch()
+        return self._watch
+
+    def head_of_call(self, tool: str) -> bytes | None:
+        """Return the head with which a `tools/call` of that name was sent before; None when there was none."""
+        if self._closed:
+            return None
+        self._forget_former()
+        return self._call_heads.get(tool)
+
+    def resume(self, call: BackendCall, connection: HttpConnection, deadline: float, done: Done) -> DirectCall:
+        """Return a call that another has begun on that connection, which is to hear of its answer from now on."""
+        direct = DirectCall(self._owner, self.pool, self.watch(), call, connection, done)
+        direct.take_over(deadline)
+        return direct
+
     def close(self) -> None:
         """End the calls that are left."""
+        self._closed = True
         if self._watch is not None:
             self._watch.close()
+
+    def _forget_former(self) -> None:
+        """Forget the heads that name another revision or session than the one at hand."""
+        owner = self._owner
+        if owner.revision is not self._revision or owner.session_id is not self._session_id:
+            self._revision, self._session_id = owner.revision, owner.session_id
+            self._heads.clear()
+            self._call_heads.clear()
 
     def _head(self, call: BackendCall) -> bytes | None:
         owner = self._owner
         if call.param_headers:
             return owner.head_of(call)
-        if owner.revision is not self._revision or owner.session_id is not self._session_id:
-            self._revision, self._session_id = owner.revision, owner.session_id
-            self._heads.clear()
+        self._forget_former()
         key = (call.method, call.name)
         head = self._heads.get(key)
         if head is None:
@@ -77,5 +105,8 @@ class DirectLane:
             if head is not None and len(head) <= MAX_HEAD_BYTES:
                 if len(self._heads) >= MAX_HEADS:
                     self._heads.clear()
+                    self._call_heads.clear()
                 self._heads[key] = head
+                if call.method == "tools/call" and call.name is not None:
+                    self._call_heads[call.name] = head
         return head

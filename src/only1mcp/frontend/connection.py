@@ -183,6 +183,8 @@ class Connection:
 
     def remember(self, repeat: Any) -> None: ...
 
+    def remember_call(self, known: Any) -> None: ...
+
     async def drain_writes(self) -> None:
         await self._gate.wait()
 

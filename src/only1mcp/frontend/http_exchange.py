@@ -45,6 +45,9 @@ class Channel(Protocol):
     def remember(self, repeat: Repeat) -> None:
         """Let `repeat` answer requests that differ from this one in their id alone."""
 
+    def remember_call(self, known: Any) -> None:
+        """Let `known` have the first look at requests with the head of this one (`frontend.repeating.Known`)."""
+
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         """Make `work` the task of the exchange."""
 
@@ -139,6 +142,10 @@ class HttpExchange:
     def may_repeat(self, repeat: Repeat) -> None:
         """Have requests of this connection that differ from this one in their id alone answered by `repeat`."""
         self._channel.remember(repeat)
+
+    def may_call_again(self, known: Any) -> None:
+        """Have requests of this connection with the head of this one shown to `known` first."""
+        self._channel.remember_call(known)
 
     def start_stream(self, status: int, headers: Headers, length: int | None = None) -> None:
         """Send the head of a response whose body follows by `write`, up to `end_stream`. Raises like `respond`.

@@ -142,6 +142,9 @@ class MessageChannel:
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         self._runner.run(work)
 
+    def remember_call(self, known: object) -> None:
+        """Messages without a head have no such."""
+
     def remember(self, repeat: object) -> None:
         """Nothing is read here as octets, so nothing can be known again by them."""
 

@@ -1,26 +1,145 @@
-"""The client connection as the listener has it: what comes again with another id is answered without being read."""
+"""The client connection as the listener has it: requests like the last ones are recognized before they are read."""
 
 from __future__ import annotations
 
 import asyncio
+from typing import Any, Protocol
 
 from only1mcp.frontend.connection import Connection
+from only1mcp.frontend.http_exchange import HttpExchange
 from only1mcp.frontend.owner import Owner
-from only1mcp.frontend.phase import HEAD
+from only1mcp.frontend.phase import BUSY, HEAD
 from only1mcp.frontend.repeat import Repeat
+from only1mcp.wire.http1_events import Headers, RequestHead
+
+
+class Known(Protocol):
+    """The application's, for requests with the head of one that it has seen."""
+
+    @property
+    def verdict(self) -> object:
+        """That of the head."""
+
+    def maybe_begin(self, client: RepeatingConnection, data: bytes, size: int) -> bool:
+        """Take a request, whole and with a head of `size` octets; False, with nothing changed, where it may not.
+
+        Who takes it calls `begin_plain`, and later either `answer_plain` or `end_plain` and `take_up`.
+        """
+
+
+class Plain(Protocol):
+    """A request that has been taken so, and is not answered yet."""
+
+    def ordinary(self) -> Any:
+        """Become an ordinary exchange: something happens to the connection."""
 
 
 class RepeatingConnection(Connection):
-    """A connection that remembers one request of those that its application says may come again (`remember`)."""
+    """A connection that remembers one request of those that its application says may come again.
+
+    Two kinds are remembered: what is answered from memory when nothing but its id has changed (`Repeat`), and calls of
+    which only the body is read when their head comes again (`Known`). An exchange begun in the latter way is not the
+    runner's: before anything else than its answer happens here it becomes one that is.
+    """
 
     def __init__(self, owner: Owner, loop: asyncio.AbstractEventLoop) -> None:
         Connection.__init__(self, owner, loop)
         self._repeat: Repeat | None = None
+        self._known: Known | None = None
+        self._plain: Plain | None = None
 
     def remember(self, repeat: Repeat) -> None:
         self._repeat = repeat
 
+    def remember_call(self, known: Known) -> None:
+        self._known = known
+
+    # For calls that are taken without an exchange.
+
+    def now(self) -> float:
+        """Return the event loop's time."""
+        return self._loop.time()
+
+    @property
+    def known_head(self) -> RequestHead:
+        """The last head that came in one piece with its body."""
+        head = self._wire._known_head
+        assert head is not None
+        return head
+
+    def head_of_answer(self, headers: Headers) -> bytes:
+        """Return the head of a response with status 200 but for Content-Length and the empty line."""
+        return self._letterhead.head(200, headers)
+
+    def begin_plain(self, plain: Plain) -> None:
+        """The request that `maybe_begin` was given is taken."""
+        self._phase = BUSY
+        self._plain = plain
+
+    def answer_plain(self, message: bytes) -> None:
+        """Send a whole response; the connection is ready for the next request."""
+        self._plain = None
+        self._phase = HEAD
+        self._deadline.set(self._loop.time() + self._idle_s)
+        self._write(message)
+
+    def end_plain(self, data: bytes) -> tuple[RequestHead, bytes]:
+        """Return head and body of the request that was taken; `take_up` follows."""
+        self._plain = None
+        whole = self._wire.maybe_whole(data)
+        assert whole is not None, "the request was recognized before"
+        return whole
+
+    def take_up(self, exchange: HttpExchange) -> None:
+        """Go on with an exchange that is on its way, with nothing answered yet."""
+        self._runner.exchange = exchange
+        self._schedule()
+
+    def _take_up(self) -> None:
+        if self._plain is not None:
+            self._plain.ordinary()
+
+    # Whatever may happen meanwhile.
+
+    def drain(self) -> None:
+        self._take_up()
+        Connection.drain(self)
+
+    def stop(self) -> None:
+        self._take_up()
+        Connection.stop(self)
+
+    def abort(self) -> None:
+        self._take_up()
+        Connection.abort(self)
+
+    def close(self) -> None:
+        self._take_up()
+        Connection.close(self)
+
+    def eof_received(self) -> bool:
+        self._take_up()
+        return Connection.eof_received(self)
+
+    def pause_writing(self) -> None:
+        self._take_up()
+        Connection.pause_writing(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._take_up()
+        Connection.connection_lost(self, exc)
+
+    def _on_deadline(self) -> None:
+        self._take_up()
+        Connection._on_deadline(self)
+
     def data_received(self, data: bytes) -> None:
+        known = self._known
+        if known is not None and self._phase is HEAD and not (self._gate.paused or self._advancing):
+            size = self._wire.known_size(data)
+            if size >= 0 and self.known_head.verdict is known.verdict and known.maybe_begin(self, data, size):
+                return
+        self._take_up()
         repeat = self._repeat
         if repeat is not None and self._answers_again(repeat, data):
             return

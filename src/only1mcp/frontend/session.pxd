@@ -7,3 +7,4 @@ cdef class SessionSealer:
     cdef public object _terminated
 
     cpdef open(self, str token, str principal_id, double now)
+    cpdef bint holds(self, str token, session, double now)

@@ -128,6 +128,10 @@ class SessionSealer:
             return None
         return session if session.principal_id == principal_id else None
 
+    def holds(self, token: str, session: Session, now: float) -> bool:
+        """Return whether the token that was opened as this session would open as it again; False where it might."""
+        return self._opened.get(token) is session and session.expires_at > now
+
     def terminate(self, token: str, principal_id: str, now: float) -> bool:
         """End a session for good; False when `open` would not have opened it."""
         session = self.open(token, principal_id, now)

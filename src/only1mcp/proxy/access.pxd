@@ -7,7 +7,8 @@ from only1mcp.wire.http1_events cimport RequestHead
 
 @cython.locals(http=HttpExchange)
 cpdef log_request(Exchange exchange, double duration_s)
-cpdef log_again(RequestHead head, str peer, Py_ssize_t bytes_out, double duration_s, principal, str method)
+cpdef log_again(RequestHead head, str peer, Py_ssize_t bytes_out, double duration_s, principal, str method, str backend=*)
+cpdef bint wanted()
 cpdef _write(tuple values)
 cpdef bint _only_ours()
 

@@ -38,7 +38,7 @@ def log_request(exchange: Exchange, duration_s: float) -> None:
     Outputs of ours have `event_lines`, which write this one event without a record of `logging`. Whatever else has been
     attached to the logger gets a record, as of any other event, and then so do they.
     """
-    if access_log.isEnabledFor(INFO):
+    if wanted():
         http = exchange.http
         _write(
             _values(
@@ -56,11 +56,24 @@ def log_request(exchange: Exchange, duration_s: float) -> None:
 
 
 def log_again(
-    head: RequestHead, peer: str, bytes_out: int, duration_s: float, principal: Principal, method: str
+    head: RequestHead,
+    peer: str,
+    bytes_out: int,
+    duration_s: float,
+    principal: Principal,
+    method: str,
+    backend: str | None = None,
 ) -> None:
-    """Write the line of a request that was answered from memory without becoming an exchange."""
-    if access_log.isEnabledFor(INFO):
-        _write(_values(head, peer, 200, bytes_out, duration_s, principal, method, None, None))
+    """Write the line of a request that was served without becoming an exchange."""
+    if wanted():
+        _write(_values(head, peer, 200, bytes_out, duration_s, principal, method, backend, None))
+
+
+def wanted() -> bool:
+    """Return whether anybody takes these lines."""
+    # What `isEnabledFor` remembers: to call it costs more than to write the line.
+    enabled: bool | None = access_log._cache.get(INFO)  # type: ignore[attr-defined]
+    return access_log.isEnabledFor(INFO) if enabled is None or access_log.disabled else enabled
 
 
 def _write(values: tuple[object, ...]) -> None:

@@ -10,4 +10,5 @@ cdef class Authenticator:
     cdef public object _verified
 
     cpdef authenticate(self, RequestHead head)
+    cpdef bint holds(self, principal, double now)
     cpdef _check(self, bytes credential, bint bearer)

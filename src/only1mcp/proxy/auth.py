@@ -126,6 +126,19 @@ class Authenticator:
             raise NotAuthenticated("expected the Bearer scheme in Authorization")
         return self._check(token.strip(b" "), True)
 
+    def holds(self, principal: Principal, now: float) -> bool:
+        """Return whether a request with the credentials that proved this principal would prove it again.
+
+        `now` is Unix time in seconds. It may be False where it would.
+        """
+        if principal is ANONYMOUS:
+            return True
+        known = self._verified.get(principal.credential)
+        if known is None:
+            return False
+        found, since, until = known
+        return found is principal and since <= now < until
+
     def _check(self, credential: bytes, bearer: bool) -> Principal:
         if not 0 < len(credential) <= MAX_CREDENTIAL_BYTES:
             raise _refused(f"expected a credential of 1-{MAX_CREDENTIAL_BYTES} octets, got {len(credential)}")

@@ -38,6 +38,6 @@ cpdef maybe_begin(Exchange exchange, Target target, Endpoint endpoint, metrics, 
 
 
 @cython.locals(outbound=Outbound)
-cpdef BackendCall _prepare(Exchange exchange, Target target, endpoint, peer, double timeout_s, Envelope message=*)
+cpdef BackendCall _prepare(Exchange exchange, Target target, endpoint, peer, double timeout_s, Envelope message=*, bytes id=*)
 cpdef bint _may_pass(Exchange exchange, peer)
 cpdef tuple to_client(Exchange exchange, Target target, str method, Answer answer)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from functools import lru_cache
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
 
@@ -31,6 +31,9 @@ from only1mcp.wire.mirror import param_headers
 
 if TYPE_CHECKING:
     from only1mcp._fast.envelope import Envelope
+    from only1mcp.backend.connection import HttpConnection
+    from only1mcp.backend.direct import DirectCall
+    from only1mcp.backend.lane import DirectLane
     from only1mcp.frontend.session import Session
     from only1mcp.proxy.desk import Desk
 
@@ -140,6 +143,40 @@ def maybe_begin(
     return attempt.cancel
 
 
+def take_over(
+    exchange: Exchange,
+    target: Target,
+    begun: Begun,
+    metrics: Metrics,
+    done: Callable[[Answer | BackendError], None],
+) -> tuple[DirectCall, Callable[[], None]]:
+    """Go on with a call that has been sent already: return who hears of its answer, and what calls it off.
+
+    `done` is called once, later, as that of `maybe_begin` is.
+    """
+    endpoint = begun.endpoint
+    attempt = _Attempt(endpoint, begun.transport, begun.peer, metrics, done)
+    attempt._began = begun.sent_at
+    timeout_s = min(endpoint.timeout_s, exchange.snapshot.request_s)
+    call = _prepare(exchange, target, endpoint, begun.peer, timeout_s, None, b"%d" % begun.number)
+    direct = begun.lane.resume(call, begun.connection, begun.deadline, attempt.ended)
+    attempt.cancel_call = direct.cancel
+    return direct, attempt.cancel
+
+
+class Begun(Protocol):
+    """A call on its way: where it was sent, when (`time.perf_counter`), as which number, until when it is waited for."""
+
+    endpoint: Endpoint
+    transport: Transport
+    peer: Peer
+    lane: DirectLane
+    connection: HttpConnection
+    number: int
+    sent_at: float
+    deadline: float
+
+
 class _Attempt:
     """One call that goes without a task: after it has begun, either it ends or it is cancelled."""
 
@@ -213,13 +250,20 @@ async def _attempt(
 
 
 def _prepare(
-    exchange: Exchange, target: Target, endpoint: Line, peer: Peer, timeout_s: float, message: Envelope | None = None
+    exchange: Exchange,
+    target: Target,
+    endpoint: Line,
+    peer: Peer,
+    timeout_s: float,
+    message: Envelope | None = None,
+    id: bytes | None = None,
 ) -> BackendCall:
     if message is None:
         message = exchange.message
     assert message is not None
     assert exchange.era is not None
-    id = endpoint.next_id()
+    if id is None:
+        id = endpoint.next_id()
     caller, level = CALLER, None
     if peer.era is STATELESS and exchange.session is not None:
         caller, level = caller_of(exchange.session, exchange.snapshot.desk)

@@ -11,6 +11,8 @@ cdef class Snapshot:
     cdef public bint rewrites_uris
     cdef public dict tools
     cdef public dict prompts
+    cdef public dict plain
+    cdef public object mark
     cdef public bytes path
     cdef public int max_depth
     cdef public Py_ssize_t max_in_flight

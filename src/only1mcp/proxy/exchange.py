@@ -42,10 +42,12 @@ class Snapshot:
         "config",
         "desk",
         "groups",
+        "mark",
         "max_depth",
         "max_in_flight",
         "pages",
         "path",
+        "plain",
         "prompts",
         "request_s",
         "rewrites_uris",
@@ -61,6 +63,10 @@ class Snapshot:
         # Routes to tools and prompts by the names under which they were asked for, as far as there are such.
         self.tools: dict[str, Route] = {}
         self.prompts: dict[str, Route] = {}
+        # Routes of tools that may be called plainly, by the octets of their names, None for one that may not; and what
+        # tells this snapshot from others without keeping it alive.
+        self.plain: dict[bytes, Route | None] = {}
+        self.mark = object()
         # What every request asks of the catalog and the configuration.
         self.rewrites_uris = catalog.rewrites_uris
         self.path = config.proxy.path.encode()

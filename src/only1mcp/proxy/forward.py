@@ -9,11 +9,12 @@ from typing import Any, Protocol
 
 from only1mcp._fast import scan
 from only1mcp.backend.base import Passed
+from only1mcp.backend.direct import DirectCall
 from only1mcp.backend.endpoint import Endpoint
 from only1mcp.errors import BackendError, Only1MCPError
 from only1mcp.metrics import Metrics
 from only1mcp.proxy.cache import Asked, Key, ResponseCache, failed
-from only1mcp.proxy.call import Answer, maybe_begin, perform, to_client
+from only1mcp.proxy.call import Answer, Begun, maybe_begin, perform, take_over, to_client
 from only1mcp.proxy.coalesce import Flights, Passenger, Ticket, cancelled
 from only1mcp.proxy.desk import Lot
 from only1mcp.proxy.exchange import Exchange
@@ -94,6 +95,14 @@ class Forwarder:
         forwarding.stop = stop
         exchange.http.defer(forwarding.abandon)
         self.remember(forwarding)
+
+    def take_over(self, exchange: Exchange, target: Target, begun: Begun) -> DirectCall:
+        """Do for an exchange whose call has been sent already what `forward` does; return who hears of the answer."""
+        forwarding = Forwarding(self, exchange, target, "tools/call", begun.endpoint)
+        direct, forwarding.stop = take_over(exchange, target, begun, self._metrics, forwarding.done)
+        exchange.http.defer(forwarding.abandon)
+        self.remember(forwarding)
+        return direct
 
     def cancel(self, session: str, request_id: bytes) -> None:
         """Stop what is done for a request, because its client says so; its response is an error."""

@@ -26,6 +26,7 @@ cdef class Pipeline:
     cdef public object _admin
     cdef public Py_ssize_t _in_flight
     cdef public Again _again
+    cdef public object _plain
 
     cpdef on_head(self, HttpExchange http)
 
@@ -44,4 +45,6 @@ cdef class Pipeline:
     cpdef _open_session(self, Exchange exchange)
     cpdef _send(self, Exchange exchange, Target target, str method)
     cpdef _route(self, Exchange exchange, Envelope message, str method)
-    cpdef _finish(self, HttpExchange http)
+    cpdef finish(self, HttpExchange http)
+    cpdef bint enters(self)
+    cpdef leaves(self)

@@ -1,6 +1,6 @@
 """The life of a request, stage by stage from top to bottom: guard, authenticate, read, admit, classify, route, forward.
 
-Every exchange ends in `_finish`, however it went. Nothing before the forwarding waits, so refused requests and
+Every exchange ends in `finish`, however it went. Nothing before the forwarding waits, so refused requests and
 local answers cost no task.
 """
 
@@ -35,6 +35,7 @@ from only1mcp.proxy.cache import ResponseCache
 from only1mcp.proxy.exchange import Exchange, Snapshot
 from only1mcp.proxy.forward import Forwarder
 from only1mcp.proxy.pages import DISCOVER, wanted_by
+from only1mcp.proxy.plain import METHOD, PlainCalls
 from only1mcp.proxy.ratelimit import RateLimiter, caller_key
 from only1mcp.proxy.readiness import health_body, ready_body
 from only1mcp.proxy.route import Target, find_target
@@ -82,6 +83,15 @@ class Pipeline:
         self._wall_clock = wall_clock
         self._admin = admin
         self._in_flight = 0
+        self._plain = PlainCalls(
+            self,
+            self._forwarder,
+            authenticator=authenticator,
+            limiter=limiter,
+            sealer=sealer,
+            caches=cache is not None,
+            metrics=metrics,
+        )
         self._again = Again(
             self,
             authenticator=authenticator,
@@ -110,7 +120,7 @@ class Pipeline:
         """Guard and authenticate; what is refused here never sends its body."""
         exchange = Exchange(http, self.snapshot)
         http.state = exchange
-        http.on_finish = self._finish
+        http.on_finish = self.finish
         try:
             self._guard(exchange)
         except Only1MCPError as error:
@@ -311,7 +321,9 @@ class Pipeline:
             return
         span = members(message.data, *message.params).get("requestId")
         if span is not None:
-            self._forwarder.cancel(exchange.session.id, message.data[slice(*span)])
+            id = message.data[slice(*span)]
+            self._plain.cancel(exchange.session.id, id)
+            self._forwarder.cancel(exchange.session.id, id)
 
     def _route(self, exchange: Exchange, message: Envelope, method: str) -> Coroutine[Any, Any, None] | None:
         catalog = exchange.snapshot.catalog
@@ -330,12 +342,24 @@ class Pipeline:
         return self._send(exchange, target, method)
 
     def _send(self, exchange: Exchange, target: Target, method: str) -> Coroutine[Any, Any, None] | None:
-        if self._in_flight >= exchange.snapshot.max_in_flight:
-            raise Overloaded("too many requests in flight", data={"hint": "retry after a moment"})
         # Not in a task: of requests that arrive together, every one is admitted before the first task begins.
-        self._in_flight += 1
+        if not self.enters():
+            raise Overloaded("too many requests in flight", data={"hint": "retry after a moment"})
         exchange.forwarded = True
+        if method == METHOD:
+            self._plain.learn(exchange)
         return self._forwarder.forward(exchange, target, method)
+
+    def enters(self) -> bool:
+        """Count one more request in flight and return True, or return False where there are too many."""
+        if self._in_flight >= self.snapshot.max_in_flight:
+            return False
+        self._in_flight += 1
+        return True
+
+    def leaves(self) -> None:
+        """Count one less."""
+        self._in_flight -= 1
 
     def _rare(self, exchange: Exchange, message: Envelope, method: str) -> Coroutine[Any, Any, None] | None:
         """Serve what no backend is simply asked."""
@@ -354,11 +378,12 @@ class Pipeline:
 
     # The last byte has left, or the client has.
 
-    def _finish(self, http: HttpExchange) -> None:
+    def finish(self, http: HttpExchange) -> None:
+        """Every exchange ends here, however it went."""
         exchange: Exchange = http.state
         http.state = http.on_finish = None  # the two hold each other; without this only the collector would part them
         if exchange.forwarded:
-            self._in_flight -= 1
+            self.leaves()
         duration_s = perf_counter() - exchange.began
         self._metrics.request_finished(exchange.method, http.status, duration_s)
         if exchange.streaming and exchange.session is not None and exchange.journal is None:

@@ -78,7 +78,7 @@ def find_target(exchange: Exchange, message: Envelope, method: str) -> Target:
         raise _unknown("tool", name)
     if route.annotated and exchange.era is STATELESS and exchange.http.vouched is None:
         check_params(item.annotations, arguments_of(message), exchange.http.head.headers)
-    return _to_item(exchange, route, name, span)
+    return to_item(exchange, route, name, span)
 
 
 def _route(exchange: Exchange, method: str, name: str) -> Route:
@@ -92,7 +92,7 @@ def _unknown(kind: str, name: str) -> RequestRefused:
     return RequestRefused(f"unknown {kind}: {name[:100]!r}", data={"name": name[:100]})
 
 
-def _to_item(exchange: Exchange, route: Route, name: str, span: Span) -> Target:
+def to_item(exchange: Exchange, route: Route, name: str, span: Span) -> Target:
     if route.target is not None:
         return route.target
     replace = None if route.renamed is None else (*span, route.renamed)
@@ -126,7 +126,7 @@ def _completion_target(exchange: Exchange, message: Envelope) -> Target:
     name = decode_string(data, ref[key])
     if key == "uri":
         return _resource_target(exchange, name, ref[key])
-    return _to_item(exchange, _route(exchange, "prompts/list", name), name, ref[key])
+    return to_item(exchange, _route(exchange, "prompts/list", name), name, ref[key])
 
 
 def _hash_key(exchange: Exchange, name: str) -> bytes:

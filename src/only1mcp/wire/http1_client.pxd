@@ -21,11 +21,16 @@ cdef class ClientConnection:
     cdef public bint response_started
 
     cpdef _reset(self)
+    cpdef bint is_reusable(self)
+    cpdef sends_post(self)
     cpdef bytes send_prepared(self, bytes prepared, bytes body)
     cpdef bytes send_request(self, bytes method, bytes target, headers, bytes body=*)
     cpdef receive_data(self, bytes data)
     cpdef next_event(self)
     cpdef tuple maybe_whole(self, bytes data)
+    cpdef Py_ssize_t known_size(self, bytes data)
+    cpdef bint knows_plain(self)
+    cpdef take_known(self)
     cpdef tuple _read_whole(self, bytes data)
     cpdef start_next_cycle(self)
     cpdef _next_head(self)

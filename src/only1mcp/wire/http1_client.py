@@ -69,6 +69,10 @@ class ClientConnection:
     @property
     def reusable(self) -> bool:
         """Whether the connection may carry another request: the last answer is complete and nothing followed it."""
+        return self.is_reusable()
+
+    def is_reusable(self) -> bool:
+        """Return `reusable`; a property costs more to ask for."""
         return self._state is _DONE and self._keep_alive and not self._eof and not self._buffer
 
     def send_request(self, method: bytes, target: bytes, headers: Headers, body: bytes = b"") -> bytes:
@@ -76,7 +80,7 @@ class ClientConnection:
 
         Raise ValueError for what must not be sent (a CR in a value, a framing field, no Host).
         """
-        if self._method or not self.reusable:
+        if self._method or not self.is_reusable():
             raise RuntimeError(f"expected a connection between two exchanges, got {self!r}")
         # "A user agent SHOULD send Content-Length in a request when the method defines a meaning for enclosed content"
         # (RFC 9110 section 8.6).
@@ -87,12 +91,16 @@ class ClientConnection:
         return message
 
     def send_prepared(self, prepared: bytes, body: bytes) -> bytes:
-        """Return a whole POST whose head is what `prepare_post` has made."""
-        if self._method or not self.reusable:
+        """Return a whole POST whose head is what `maybe_prepare_post` has made."""
+        self.sends_post()
+        return finish_message(prepared, body)
+
+    def sends_post(self) -> None:
+        """Say that a whole POST is sent, with a head from `maybe_prepare_post`."""
+        if self._method or not self.is_reusable():
             raise RuntimeError(f"expected a connection between two exchanges, got {self!r}")
         self._method = b"POST"
         self._state = _HEAD
-        return finish_message(prepared, body)
 
     def receive_data(self, data: bytes) -> None:
         self.response_started = True
@@ -152,6 +160,28 @@ class ClientConnection:
         self._state = _DONE
         return head, data[size:]
 
+    def known_size(self, data: bytes) -> int:
+        """Return the octets of the head if `data` is the response, whole, with the head of the last one; -1 otherwise.
+
+        Nothing changes: `take_known` takes the response, and `maybe_whole` would.
+        """
+        known = self._known
+        if known is None or self._state is not _HEAD or self._h11 is not None or self._method == b"HEAD":
+            return -1
+        if self._buffer or self._first:
+            return -1
+        size = known.matches(data)
+        return size if size >= 0 and len(data) - size == known.length and size <= self._max_header else -1
+
+    def knows_plain(self) -> bool:
+        """Return whether the reader has found the last head to be `plain`."""
+        return self._known_head is not None and self._known_head.plain
+
+    def take_known(self) -> None:
+        """Take the response that `known_size` has recognized."""
+        self.response_started = True
+        self._state = _DONE
+
     def _read_whole(self, data: bytes) -> tuple[ResponseHead, bytes] | None:
         plain = read_response(data, self._max_header)
         if plain is None:
@@ -169,7 +199,7 @@ class ClientConnection:
 
     def start_next_cycle(self) -> None:
         """Get ready for the next request; only when `reusable`."""
-        if not self.reusable:
+        if not self.is_reusable():
             raise RuntimeError(f"expected a reusable connection, got {self!r}")
         self._reset()
 

@@ -21,6 +21,7 @@ cdef class RequestHead(Fields):
 
 cdef class ResponseHead(Fields):
     cdef public int status
+    cdef public bint plain
     cdef public bytes http_version
     cdef public object content_length
     cdef public bint chunked

@@ -127,9 +127,12 @@ class RequestHead(Fields):
 
 
 class ResponseHead(Fields):
-    """The head of a final response; `content_length` is None when it is unknown or the body is chunked."""
+    """The head of a final response; `content_length` is None when it is unknown or the body is chunked.
 
-    __slots__ = ("chunked", "content_length", "http_version", "status")
+    `plain` is the reader's: whether it has found it to be that of one JSON text, with status 200.
+    """
+
+    __slots__ = ("chunked", "content_length", "http_version", "plain", "status")
 
     def __init__(
         self,
@@ -146,10 +149,13 @@ class ResponseHead(Fields):
         self.http_version = http_version
         self.content_length = content_length
         self.chunked = chunked
+        self.plain = False
 
     def with_length(self, length: int) -> ResponseHead:
         """Return the same head with another Content-Length."""
-        return ResponseHead(self.status, _with_length(self.headers, length), self.http_version, length)
+        head = ResponseHead(self.status, _with_length(self.headers, length), self.http_version, length)
+        head.plain = self.plain
+        return head
 
     def __repr__(self) -> str:
         return f"<ResponseHead {self.status} fields={len(self.headers)}>"

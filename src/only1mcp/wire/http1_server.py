@@ -102,6 +102,21 @@ class ServerConnection:
         self._take_whole(head)
         return head, data[size:]
 
+    def known_size(self, data: bytes) -> int:
+        """Return the octets of the head if `data` is one request, whole, with the head of the last one; -1 otherwise.
+
+        Nothing changes; `maybe_whole` would take the request, and its response could be sent prepared.
+        """
+        known = self._known
+        if known is None or self._state is not _HEAD or self._buffer or self._eof or self.close_after:
+            return -1
+        if self._blank_line_ignored:
+            return -1
+        size = known.matches(data)
+        if size < 0 or len(data) - size != known.length or size > self._max_header or known.length > self._max_body:
+            return -1
+        return size
+
     def _read_whole(self, data: bytes) -> tuple[RequestHead, bytes] | None:
         plain = read_request(data, self._max_header)
         if plain is None:

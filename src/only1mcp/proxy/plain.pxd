@@ -1,0 +1,90 @@
+cimport cython
+
+from only1mcp._fast.calls cimport CallText
+from only1mcp._fast.envelope cimport Envelope
+from only1mcp.backend.connection cimport HttpConnection
+from only1mcp.backend.endpoint cimport Endpoint
+from only1mcp.backend.lane cimport DirectLane
+from only1mcp.frontend.repeating cimport RepeatingConnection
+from only1mcp.frontend.session cimport SessionSealer
+from only1mcp.metrics cimport Metrics
+from only1mcp.proxy.access cimport log_again, wanted
+from only1mcp.proxy.auth cimport Authenticator
+from only1mcp.proxy.exchange cimport Exchange, Snapshot
+from only1mcp.proxy.forward cimport Forwarder
+from only1mcp.proxy.ratelimit cimport RateLimiter
+from only1mcp.proxy.route cimport Route, to_item
+from only1mcp.proxy.verdict cimport Verdict
+
+
+cdef class PlainCalls:
+    cdef public object stage
+    cdef public Forwarder forwarder
+    cdef public Authenticator authenticator
+    cdef public RateLimiter limiter
+    cdef public SessionSealer sealer
+    cdef public Metrics metrics
+    cdef public bint _caches
+    cdef public dict running
+
+    @cython.locals(verdict=Verdict)
+    cpdef learn(self, Exchange exchange)
+    cpdef Route route(self, Snapshot snapshot, bytes name)
+
+
+cdef class KnownCall:
+    cdef public PlainCalls calls
+    cdef public Verdict verdict
+    cdef public object principal
+    cdef public object session
+    cdef public object era
+    cdef public str revision
+    cdef public object _mark
+    cdef public str _limit_key
+    cdef public str _token
+    cdef public bint _stateless
+    cdef public bytes _meta
+    cdef public list _headers
+    cdef public bytes _answer_head
+    cdef public long long _answer_second
+
+    @cython.locals(
+        calls=PlainCalls, snapshot=Snapshot, began=double, text=CallText, route=Route, endpoint=Endpoint,
+        lane=DirectLane, head=bytes, connection=HttpConnection, started=double, limiter=RateLimiter, call=PlainCall
+    )
+    cpdef bint maybe_begin(self, RepeatingConnection client, bytes data, Py_ssize_t size) except -1
+
+    @cython.locals(second=longlong)
+    cpdef bytes answer_head(self, RepeatingConnection client)
+    cpdef bint _agrees(self, CallText text) except -1
+    cpdef bint _may_call(self, Route route) except -1
+
+    @cython.locals(now=double)
+    cpdef bint _holds(self) except -1
+
+
+cdef class PlainCall:
+    cdef public KnownCall known
+    cdef public CallText text
+    cdef public Snapshot snapshot
+    cdef public Route route
+    cdef public Endpoint endpoint
+    cdef public object transport
+    cdef public object peer
+    cdef public DirectLane lane
+    cdef public HttpConnection connection
+    cdef public RepeatingConnection client
+    cdef public long long number
+    cdef public double began
+    cdef public double sent_at
+    cdef public double started
+    cdef public double deadline
+
+    cpdef begin(self, bytes head)
+
+    @cython.locals(
+        known=KnownCall, client=RepeatingConnection, message=bytes, endpoint=Endpoint, calls=PlainCalls,
+        duration_s=double
+    )
+    cpdef bint maybe_answered(self, bytes data, Py_ssize_t size) except -1
+    cpdef _forget(self)

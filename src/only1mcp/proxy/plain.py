@@ -1,0 +1,372 @@
+"""Plain calls of tools: made and answered with one object, where an ordinary exchange has a dozen.
+
+A call is plain when nothing is left to decide but where it goes, and what may have changed since the last one. What
+follows from the octets of its head is known from calls that went the ordinary way over the same connection with the
+same head (`KnownCall`). What may have changed is asked every time: credentials, session, rate limit, the catalog, the
+state of the backend, how much is in flight.
+
+A plain call does two things itself: it goes out, and it comes back with a result. In whatever else happens to it (the
+client leaves, sends more or cancels; the backend answers otherwise, late or not at all; we stop) it first becomes the
+ordinary exchange that it would have been from the start (`PlainCall.ordinary`), which knows what to do.
+"""
+
+from __future__ import annotations
+
+from time import perf_counter, time
+from typing import TYPE_CHECKING, Final, Protocol
+
+from only1mcp import _fast
+from only1mcp._fast import pick, says, scan
+from only1mcp.backend.endpoint import State
+from only1mcp.backend.lane import MAX_DIRECT_BYTES
+from only1mcp.frontend.http_exchange import HttpExchange
+from only1mcp.proxy.access import log_again, wanted
+from only1mcp.proxy.exchange import COPIED_BYTES, JSON, Exchange, Snapshot
+from only1mcp.proxy.ratelimit import RateLimiter, caller_key
+from only1mcp.proxy.route import to_item
+from only1mcp.wire import mcp
+from only1mcp.wire.mcp import STATELESS
+
+if TYPE_CHECKING:
+    from only1mcp._fast.calls import CallText
+    from only1mcp.backend.connection import HttpConnection
+    from only1mcp.backend.direct import DirectCall
+    from only1mcp.backend.endpoint import Endpoint
+    from only1mcp.backend.lane import DirectLane
+    from only1mcp.frontend.repeating import RepeatingConnection
+    from only1mcp.frontend.session import Session, SessionSealer
+    from only1mcp.metrics import Metrics
+    from only1mcp.proxy.auth import Authenticator, Principal
+    from only1mcp.proxy.forward import Forwarder
+    from only1mcp.proxy.route import Route
+    from only1mcp.proxy.verdict import Verdict
+
+METHOD: Final = "tools/call"
+# Most heads of a client that connects for one call never come again.
+ORDINARY_CALLS: Final = 2
+# Of what a stateless client says of itself in every request: a longer text is read anew each time.
+MAX_META_BYTES: Final = 1024
+
+# A member costs more to look up in its class than the comparison with it.
+_UP = State.UP
+_META = (mcp.META_VERSION.encode(), mcp.META_CAPABILITIES.encode())
+
+
+class Stage(Protocol):
+    """The pipeline, as plain calls see it."""
+
+    snapshot: Snapshot
+
+    def enters(self) -> bool:
+        """Count one more request in flight and return True, or return False where there are too many."""
+
+    def leaves(self) -> None:
+        """Count one less."""
+
+    def finish(self, http: HttpExchange) -> None:
+        """An ordinary exchange has ended."""
+
+
+class PlainCalls:
+    """Finds out which calls are plain, and what all of them need."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        forwarder: Forwarder,
+        *,
+        authenticator: Authenticator,
+        limiter: RateLimiter | None,
+        sealer: SessionSealer,
+        caches: bool,
+        metrics: Metrics,
+    ) -> None:
+        self.stage = stage
+        self.forwarder = forwarder
+        self.authenticator = authenticator
+        self.limiter = limiter
+        self.sealer = sealer
+        self.metrics = metrics
+        self._caches = caches
+        # Those in flight that their clients may cancel, in the order in which they came.
+        self.running: dict[PlainCall, None] = {}
+
+    def learn(self, exchange: Exchange) -> None:
+        """Remember, of a call that goes the ordinary way, what the next ones with the same head need not find out."""
+        http = exchange.http
+        verdict: Verdict | None = http.head.verdict
+        if verdict is None or http.vouched is not None or verdict.era is None:
+            return
+        verdict.calls += 1
+        if verdict.calls >= ORDINARY_CALLS and verdict.known_by is not exchange.snapshot.mark:
+            verdict.known_by = exchange.snapshot.mark
+            http.may_call_again(KnownCall(self, exchange, verdict))
+
+    def route(self, snapshot: Snapshot, name: bytes) -> Route | None:
+        """Return where plain calls of that tool go; None where there are none, or no call has gone there yet."""
+        try:
+            return snapshot.plain[name]
+        except KeyError:
+            route = snapshot.tools.get(name.decode())
+        if route is None:
+            return None
+        item, group = route.item, route.group
+        plain = not (route.annotated or group.balances or (self._caches and item.kept_ms is not None))
+        snapshot.plain[name] = route if plain else None
+        return snapshot.plain[name]
+
+    def cancel(self, session: str, request_id: bytes) -> None:
+        """Let the calls with that id, of that session, become ordinary ones, which can be cancelled."""
+        for call in list(self.running):
+            owner = call.known.session
+            if owner is not None and owner.id == session and call.text.id() == request_id:
+                call.ordinary()
+
+
+class KnownCall:
+    """What was found out about the calls that come over one connection with the same head.
+
+    It holds nothing of a snapshot, which an idle connection would keep alive.
+    """
+
+    __slots__ = (
+        "_answer_head",
+        "_answer_second",
+        "_headers",
+        "_limit_key",
+        "_mark",
+        "_meta",
+        "_stateless",
+        "_token",
+        "calls",
+        "era",
+        "principal",
+        "revision",
+        "session",
+        "verdict",
+    )
+
+    def __init__(self, calls: PlainCalls, exchange: Exchange, verdict: Verdict) -> None:
+        head, message = exchange.http.head, exchange.message
+        assert exchange.principal is not None
+        assert message is not None
+        self.calls = calls
+        self.verdict = verdict
+        self.principal: Principal = exchange.principal
+        self.session: Session | None = exchange.session
+        self.era = verdict.era
+        self.revision = exchange.revision
+        self._mark = exchange.snapshot.mark
+        self._limit_key = caller_key(self.principal, exchange.http.peer)
+        token = None if self.session is None else head.get(mcp.HEADER_SESSION)
+        self._token = "" if token is None else token.decode("latin-1")
+        self._stateless = verdict.era is STATELESS
+        # What stood in `_meta` and has been held against the head; the next one mostly says the same.
+        meta = b"" if message.meta is None else message.data[slice(*message.meta)]
+        self._meta = meta if len(meta) <= MAX_META_BYTES else b""
+        # The head of the answers, as it is in one second.
+        self._headers = [JSON, *exchange.cors]
+        self._answer_head = b""
+        self._answer_second = -1
+
+    def maybe_begin(self, client: RepeatingConnection, data: bytes, size: int) -> bool:
+        """Take a request with the known head, of `size` octets, if it is a plain call, and send it on.
+
+        False where it has to go the ordinary way: then nothing has changed.
+        """
+        calls = self.calls
+        snapshot: Snapshot = calls.stage.snapshot
+        if snapshot.mark is not self._mark or len(data) > MAX_DIRECT_BYTES:
+            return False
+        began = perf_counter()
+        text = _fast.maybe_call(data, size, snapshot.max_depth)
+        if text is None or (self._stateless and not self._agrees(text)):
+            return False
+        route = calls.route(snapshot, text.name())
+        if route is None or not self._may_call(route):
+            return False
+        endpoint: Endpoint | None = route.group.pick(None)
+        if endpoint is None or endpoint.state is not _UP or endpoint.exclusive or endpoint.era is not self.era:
+            return False
+        transport = endpoint.transport
+        lane = None if transport is None else transport.lane
+        if lane is None or not self._holds():
+            return False
+        head = lane.head_of_call(route.item.original)
+        connection = None if head is None else lane.pool.maybe_acquire()
+        if connection is None:
+            return False
+        started = client.now()
+        limiter = calls.limiter
+        # Last, since both count.
+        if not calls.stage.enters():
+            lane.pool.release(connection)
+            return False
+        if limiter is not None and limiter.check(self._limit_key, started) > 0:
+            calls.stage.leaves()
+            lane.pool.release(connection)
+            return False
+        call = PlainCall(self, text, snapshot, route, endpoint, transport, lane, connection, client)
+        call.began = began
+        call.started = started
+        call.begin(head)
+        return True
+
+    def answer_head(self, client: RepeatingConnection) -> bytes:
+        """Return the head of an answer but for Content-Length and the empty line."""
+        second = int(time())
+        if second != self._answer_second:
+            self._answer_head = client.head_of_answer(self._headers)
+            self._answer_second = second
+        return self._answer_head
+
+    def _agrees(self, text: CallText) -> bool:
+        """Return whether the body says what the head says, in the sense of `wire.classify.check_stateless`."""
+        routing = self.verdict.routing
+        if routing is None or routing.revision is None or routing.plain_method != METHOD:
+            return False
+        if routing.plain_name is None or not text.names(routing.plain_name):
+            return False
+        if text.has_meta(self._meta):
+            return True
+        meta = text.meta_span()
+        if meta is None:
+            return False
+        version, capabilities = pick(text.data, meta, _META)
+        assert routing.version is not None
+        if version is None or not says(text.data, version, routing.version):
+            return False
+        return capabilities is not None and text.data[capabilities[0] : capabilities[0] + 1] == b"{"
+
+    def _may_call(self, route: Route) -> bool:
+        principal = self.principal
+        return principal.tools is None or principal.may_call(route.item.key)
+
+    def _holds(self) -> bool:
+        """Return whether the client is still who it was found to be."""
+        calls, session = self.calls, self.session
+        now = time()
+        if not calls.authenticator.holds(self.principal, now):
+            self.verdict.known_by = None  # it may prove itself anew, as another principal
+            return False
+        return session is None or calls.sealer.holds(self._token, session, now)
+
+
+class PlainCall:
+    """A plain call on its way. `began` and `sent_at` are of `time.perf_counter`, `started` and `deadline` of the loop."""
+
+    __slots__ = (
+        "began",
+        "client",
+        "connection",
+        "deadline",
+        "endpoint",
+        "known",
+        "lane",
+        "number",
+        "peer",
+        "route",
+        "sent_at",
+        "snapshot",
+        "started",
+        "text",
+        "transport",
+    )
+
+    def __init__(
+        self,
+        known: KnownCall,
+        text: CallText,
+        snapshot: Snapshot,
+        route: Route,
+        endpoint: Endpoint,
+        transport: object,
+        lane: DirectLane,
+        connection: HttpConnection,
+        client: RepeatingConnection,
+    ) -> None:
+        self.known = known
+        self.text = text
+        self.snapshot = snapshot
+        self.route = route
+        self.endpoint = endpoint
+        self.transport = transport
+        self.peer = endpoint.peer
+        self.lane = lane
+        self.connection = connection
+        self.client = client
+        self.number = endpoint.next_number()
+        self.began = self.sent_at = self.started = self.deadline = 0.0
+
+    def begin(self, head: bytes) -> None:
+        """Send the request; `head` is that of the backend's requests."""
+        self.client.begin_plain(self)
+        self.endpoint.in_flight += 1
+        known = self.known
+        if known.session is not None:
+            known.calls.running[self] = None
+        self.deadline = self.lane.watch().add(self, min(self.endpoint.timeout_s, self.snapshot.request_s))
+        self.sent_at = perf_counter()
+        self.connection.begin_plain(self.text.request(head, self.number, self.route.renamed), self)
+
+    def maybe_answered(self, data: bytes, size: int) -> bool:
+        """Answer the client if this is a result and nothing in it has to change but its id."""
+        known, client = self.known, self.client
+        if len(data) - size > COPIED_BYTES or (self.snapshot.rewrites_uris and b'"uri"' in data):
+            return False
+        message = self.text.answer(known.answer_head(client), data, size, self.number)
+        if message is None:
+            return False
+        self.connection.took_answer()
+        self.lane.pool.release(self.connection)
+        self._forget()
+        endpoint, calls = self.endpoint, known.calls
+        endpoint.in_flight -= 1
+        calls.metrics.backend_answered(endpoint.id, perf_counter() - self.sent_at)
+        client.answer_plain(message)
+        calls.stage.leaves()
+        duration_s = perf_counter() - self.began
+        calls.metrics.request_finished(METHOD, 200, duration_s)
+        if wanted():
+            octets = len(message) - message.index(b"\r\n\r\n") - 4
+            log_again(client.known_head, client.peer, octets, duration_s, known.principal, METHOD, endpoint.id)
+        return True
+
+    def ordinary(self) -> DirectCall:
+        """Become an ordinary exchange at the point where this call is; return who hears of its answer from now on."""
+        known, client = self.known, self.client
+        self._forget()
+        head, body = client.end_plain(self.text.data)
+        http = HttpExchange(client, head, client.peer, client.tls, self.started)
+        http.body = body
+        exchange = Exchange(http, self.snapshot)
+        exchange.began = self.began
+        exchange.principal = known.principal
+        exchange.era = known.era
+        exchange.revision = known.revision
+        exchange.session = known.session
+        exchange.cors = known.verdict.cors
+        exchange.message = message = scan(body, self.snapshot.max_depth)
+        exchange.method = METHOD
+        exchange.backend = self.endpoint.id
+        exchange.forwarded = True
+        http.state = exchange
+        http.on_finish = known.calls.stage.finish
+        client.take_up(http)
+        assert message.name is not None
+        target = to_item(exchange, self.route, self.text.name().decode(), message.name)
+        direct = known.calls.forwarder.take_over(exchange, target, self)
+        self.connection.hand_to(direct)
+        return direct
+
+    def expire(self) -> None:
+        """The deadline has passed."""
+        self.ordinary().expire()
+
+    def close(self) -> None:
+        """The transport closes: no answer will come."""
+        self.ordinary().close()
+
+    def _forget(self) -> None:
+        self.lane.watch().remove(self)
+        self.known.calls.running.pop(self, None)
