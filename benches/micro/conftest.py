@@ -20,7 +20,7 @@ def fast(request: pytest.FixtureRequest, benchmark: Any) -> Any:
         return REFERENCE
     parts = {
         name: importlib.import_module(f"only1mcp._fast.{name}")
-        for name in ("envelope", "ring", "lru", "counters", "spans", "lines")
+        for name in ("envelope", "ring", "lru", "counters", "spans", "lines", "calls")
     }
     return SimpleNamespace(**{name: value for part in parts.values() for name, value in vars(part).items()})
 

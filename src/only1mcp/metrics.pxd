@@ -13,6 +13,8 @@ cdef class Metrics:
     cdef public object prepare
     cdef public object render
 
+    cpdef Py_ssize_t slot_of(self, str method, int status)
+    cpdef finished_as(self, Py_ssize_t slot, double duration_s)
     cpdef request_finished(self, str method, int status, double duration_s)
 
     @cython.locals(durations=Histogram)

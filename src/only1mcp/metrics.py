@@ -18,6 +18,7 @@ by whoever knows the number, at the latest just before `render`; one that nobody
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from only1mcp import _fast
 from only1mcp.metrics_collector import Collector
@@ -51,6 +52,9 @@ from only1mcp.metrics_memory import (
     Segment,
 )
 
+if TYPE_CHECKING:
+    from only1mcp._fast.counters import Histogram
+
 
 class Metrics:
     """The counts of one process, and the view of those of all."""
@@ -70,8 +74,16 @@ class Metrics:
 
     def request_finished(self, method: str | None, status: int, duration_s: float) -> None:
         """Count one client request: its method if it was read, the HTTP status it got (0: none), its duration."""
+        self.finished_as(self.slot_of(method, status), duration_s)
+
+    def slot_of(self, method: str | None, status: int) -> int:
+        """Return where requests are counted that end so, for `finished_as`."""
         row = NONE_SLOT if method is None else METHOD_SLOT.get(method, OTHER_SLOT)
-        self._durations.count(row + (status // 100 if 100 <= status < 600 else 0), duration_s)
+        return row + (status // 100 if 100 <= status < 600 else 0)
+
+    def finished_as(self, slot: int, duration_s: float) -> None:
+        """Count one client request as `request_finished` does."""
+        self._durations.count(slot, duration_s)
 
     def error(self, source: str) -> None:
         """Count a request that ended with an error, by whose fault it was (`Only1MCPError.source`)."""

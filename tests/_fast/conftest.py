@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from only1mcp._fast import (
+    calls_reference,
     counters_reference,
     lines_reference,
     lru_reference,
@@ -24,6 +25,7 @@ REFERENCE = SimpleNamespace(
     Ring=ring_reference.Ring,
     elements=reference.elements,
     event_line=lines_reference.event_line,
+    maybe_call=calls_reference.maybe_call,
     members=reference.members,
     pick=spans_reference.pick,
     says=spans_reference.says,

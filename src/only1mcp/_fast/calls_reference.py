@@ -82,8 +82,8 @@ class CallText:
 def maybe_call(data: bytes, start: int, max_depth: int) -> CallText | None:
     """Return the message that `data` is from `start` on if it is a plain `tools/call`, else None.
 
-    Plain is a valid request, in the sense of `scan`, of which `jsonrpc`, the method and the name of the tool are spelled
-    without escapes, the name in ASCII, and that has no progress token.
+    Plain is a valid request, in the sense of `scan`, of which `jsonrpc`, the method and the name of the tool are
+    spelled without escapes, the name in ASCII, and that has no progress token.
     """
     if not 0 <= start <= len(data):
         raise IndexError(f"position {start} of {len(data)} bytes")

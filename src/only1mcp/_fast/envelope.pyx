@@ -30,6 +30,7 @@ NAME_TABLE[:] = [b"jsonrpc", b"id", b"method", b"params", b"result", b"error", b
 cdef Py_ssize_t NAME_LENGTHS[9]
 NAME_LENGTHS[:] = [7, 2, 6, 6, 6, 5, 4, 3, 5]
 
+
 @cython.final
 @cython.freelist(64)
 cdef class Envelope:

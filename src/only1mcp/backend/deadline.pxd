@@ -5,4 +5,5 @@ cdef class DeadlineWatch:
     cdef public object _loop
 
     cpdef double add(self, call, timeout_s)
+    cpdef watch(self, call, double deadline)
     cpdef remove(self, call)

@@ -41,9 +41,13 @@ class DeadlineWatch:
         return self._loop.time()
 
     def set(self, call: Timed, deadline: float) -> None:
-        """Change the deadline of a call, or watch one that has it already."""
-        self._calls[call] = None
+        """Change the deadline of a call."""
         call.deadline = deadline
+        self.watch(call, deadline)
+
+    def watch(self, call: Timed, deadline: float) -> None:
+        """Watch a call that has set its own deadline, which is this one."""
+        self._calls[call] = None
         if deadline < self._fires_at:
             self._set(deadline)
 

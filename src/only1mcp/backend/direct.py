@@ -88,7 +88,7 @@ class DirectCall:
     def take_over(self, deadline: float) -> None:
         """Go on with a request that another has sent on the connection; `deadline` is in the event loop's time."""
         self.deadline = deadline
-        self._watch.set(self, deadline)
+        self._watch.watch(self, deadline)
 
     @property
     def reader(self) -> CallReader:

@@ -84,7 +84,7 @@ class HttpTransport(Transport):
             self._tls.set_alpn_protocols(["http/1.1"])
 
         self._pool = Pool(self._connect)
-        self.lane = DirectLane(self, self._pool)
+        self.lane: DirectLane = DirectLane(self, self._pool)
         self._cancels: set[asyncio.Task[None]] = set()
         self._drains: set[asyncio.Task[None]] = set()
         self._directs: set[asyncio.Task[None]] = set()

@@ -1,3 +1,5 @@
+cimport cython
+
 from only1mcp.backend.connection cimport HttpConnection
 
 
@@ -12,5 +14,6 @@ cdef class Pool:
     cdef public bint _closed
     cdef public object _expiry
 
+    @cython.locals(connection=HttpConnection)
     cpdef HttpConnection maybe_acquire(self)
     cpdef release(self, HttpConnection connection)

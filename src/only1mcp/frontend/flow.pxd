@@ -10,6 +10,6 @@ cdef class ReaderWatch:
     cdef public Py_ssize_t _goal
     cdef public object _since
 
-    cpdef note_written(self, count)
+    cpdef note_written(self, Py_ssize_t count)
     cpdef reset(self)
-    cpdef double stalled_s(self, double now, unsent)
+    cpdef double stalled_s(self, double now, Py_ssize_t unsent)

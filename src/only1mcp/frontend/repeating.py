@@ -137,7 +137,8 @@ class RepeatingConnection(Connection):
         known = self._known
         if known is not None and self._phase is HEAD and not (self._gate.paused or self._advancing):
             size = self._wire.known_size(data)
-            if size >= 0 and self.known_head.verdict is known.verdict and known.maybe_begin(self, data, size):
+            # The head that has come again may be another than the one that `known` is for.
+            if size >= 0 and self._wire.known_verdict() is known.verdict and known.maybe_begin(self, data, size):
                 return
         self._take_up()
         repeat = self._repeat

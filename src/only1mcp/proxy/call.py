@@ -165,7 +165,7 @@ def take_over(
 
 
 class Begun(Protocol):
-    """A call on its way: where it was sent, when (`time.perf_counter`), as which number, until when it is waited for."""
+    """A call on its way: where it was sent, when (`time.perf_counter`), as which number, and until when it may take."""
 
     endpoint: Endpoint
     transport: Transport

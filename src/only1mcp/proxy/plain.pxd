@@ -24,6 +24,7 @@ cdef class PlainCalls:
     cdef public RateLimiter limiter
     cdef public SessionSealer sealer
     cdef public Metrics metrics
+    cdef public Py_ssize_t slot
     cdef public bint _caches
     cdef public dict running
 

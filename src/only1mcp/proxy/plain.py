@@ -29,9 +29,11 @@ from only1mcp.wire.mcp import STATELESS
 
 if TYPE_CHECKING:
     from only1mcp._fast.calls import CallText
+    from only1mcp.backend.base import Transport
     from only1mcp.backend.connection import HttpConnection
     from only1mcp.backend.direct import DirectCall
     from only1mcp.backend.endpoint import Endpoint
+    from only1mcp.backend.era import Peer
     from only1mcp.backend.lane import DirectLane
     from only1mcp.frontend.repeating import RepeatingConnection
     from only1mcp.frontend.session import Session, SessionSealer
@@ -87,6 +89,7 @@ class PlainCalls:
         self.limiter = limiter
         self.sealer = sealer
         self.metrics = metrics
+        self.slot = metrics.slot_of(METHOD, 200)
         self._caches = caches
         # Those in flight that their clients may cancel, in the order in which they came.
         self.running: dict[PlainCall, None] = {}
@@ -188,12 +191,14 @@ class KnownCall:
         endpoint: Endpoint | None = route.group.pick(None)
         if endpoint is None or endpoint.state is not _UP or endpoint.exclusive or endpoint.era is not self.era:
             return False
-        transport = endpoint.transport
+        transport, peer = endpoint.transport, endpoint.peer
         lane = None if transport is None else transport.lane
-        if lane is None or not self._holds():
+        if transport is None or peer is None or lane is None or not self._holds():
             return False
         head = lane.head_of_call(route.item.original)
-        connection = None if head is None else lane.pool.maybe_acquire()
+        if head is None:
+            return False
+        connection = lane.pool.maybe_acquire()
         if connection is None:
             return False
         started = client.now()
@@ -206,7 +211,7 @@ class KnownCall:
             calls.stage.leaves()
             lane.pool.release(connection)
             return False
-        call = PlainCall(self, text, snapshot, route, endpoint, transport, lane, connection, client)
+        call = PlainCall(self, text, snapshot, route, endpoint, transport, peer, lane, connection, client)
         call.began = began
         call.started = started
         call.begin(head)
@@ -253,7 +258,7 @@ class KnownCall:
 
 
 class PlainCall:
-    """A plain call on its way. `began` and `sent_at` are of `time.perf_counter`, `started` and `deadline` of the loop."""
+    """A plain call on its way; `began` and `sent_at` are of `time.perf_counter`, the other times the event loop's."""
 
     __slots__ = (
         "began",
@@ -280,7 +285,8 @@ class PlainCall:
         snapshot: Snapshot,
         route: Route,
         endpoint: Endpoint,
-        transport: object,
+        transport: Transport,
+        peer: Peer,
         lane: DirectLane,
         connection: HttpConnection,
         client: RepeatingConnection,
@@ -291,7 +297,7 @@ class PlainCall:
         self.route = route
         self.endpoint = endpoint
         self.transport = transport
-        self.peer = endpoint.peer
+        self.peer = peer
         self.lane = lane
         self.connection = connection
         self.client = client
@@ -305,7 +311,8 @@ class PlainCall:
         known = self.known
         if known.session is not None:
             known.calls.running[self] = None
-        self.deadline = self.lane.watch().add(self, min(self.endpoint.timeout_s, self.snapshot.request_s))
+        self.deadline = self.started + min(self.endpoint.timeout_s, self.snapshot.request_s)
+        self.lane.watch().watch(self, self.deadline)
         self.sent_at = perf_counter()
         self.connection.begin_plain(self.text.request(head, self.number, self.route.renamed), self)
 
@@ -326,7 +333,7 @@ class PlainCall:
         client.answer_plain(message)
         calls.stage.leaves()
         duration_s = perf_counter() - self.began
-        calls.metrics.request_finished(METHOD, 200, duration_s)
+        calls.metrics.finished_as(calls.slot, duration_s)
         if wanted():
             octets = len(message) - message.index(b"\r\n\r\n") - 4
             log_again(client.known_head, client.peer, octets, duration_s, known.principal, METHOD, endpoint.id)

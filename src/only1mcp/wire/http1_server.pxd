@@ -24,6 +24,7 @@ cdef class ServerConnection:
     cpdef _reset(self)
     cpdef receive_data(self, bytes data)
     cpdef tuple maybe_whole(self, bytes data)
+    cpdef known_verdict(self)
     cpdef Py_ssize_t known_size(self, bytes data)
     cpdef tuple _read_whole(self, bytes data)
     cpdef _take_whole(self, RequestHead head)

@@ -117,6 +117,10 @@ class ServerConnection:
             return -1
         return size
 
+    def known_verdict(self) -> object:
+        """Return the verdict on the last head that came in one piece with its body, None where there was none."""
+        return None if self._known_head is None else self._known_head.verdict
+
     def _read_whole(self, data: bytes) -> tuple[RequestHead, bytes] | None:
         plain = read_request(data, self._max_header)
         if plain is None:
