@@ -23,6 +23,7 @@ SOURCES = (
     "counters",
     "envelope",
     "framing",
+    "known",
     "lines",
     "lru",
     "passing",

@@ -301,46 +301,6 @@ def test_h11_reads_responses_the_same(data: bytes) -> None:
     read("response", data)
 
 
-def with_length(role: str, name: str) -> bytes:
-    """Return a captured head that has a Content-Length, else the shortest that has one."""
-    data = (REQUEST_HEADS if role == "request" else RESPONSE_HEADS)[name]
-    plain = read(role, data)
-    known = request(b"Content-Length: 2") if role == "request" else response()
-    return data[: plain[-1]] if plain is not None and plain[-4] is not None else known
-
-
-@given(st.sampled_from(HEADS), mutations, st.integers(0, 10**15 - 1))
-def test_a_head_is_known_again_if_only_its_length_differs(
-    which: tuple[str, str], changes: list[tuple[int, int, bytes]], length: int
-) -> None:
-    head = with_length(*which)
-    known = framing.KnownHead(head)
-    before = read(which[0], head)
-    data = changed(head + b"{}", changes)
-    size = known.matches(data)
-    if size >= 0:
-        again = read(which[0], data)
-        assert (size, known.length) == (again[-1], again[-4])
-        assert without_length(again) == without_length(before)
-    start = head.lower().index(b"content-length:")
-    digits = head.index(b"%d" % before[-4], start)
-    other = head[:digits] + b"%d" % length + head[digits + len(b"%d" % before[-4]) :]
-    assert known.matches(other + b"{}") == len(other)
-    assert known.length == length
-    assert known.matches(other[:-1]) == -1
-
-
-def without_length(plain: Any) -> Any:
-    fields = [field for field in plain[-6] if field[0] != b"content-length"]
-    return *plain[:-6], fields, plain[-3:-1]
-
-
-@pytest.mark.parametrize("data", [b"", b"POST / HTTP/1.1\r\n", request(), request(b"Content-Length: 2")[:-1]])
-def test_what_can_not_be_known_again(data: bytes) -> None:
-    with pytest.raises(ValueError, match="Content-Length"):
-        framing.KnownHead(data)
-
-
 def lines_of(head: list[bytes]) -> bytes:
     return b"".join(line + b"\r\n" for line in head) + b"\r\n"
 
@@ -375,7 +335,6 @@ def test_fields_that_come_twice() -> None:
 
 
 def test_the_plain_python_twin_declines() -> None:
-    assert framing_reference.KnownHead(request(b"Content-Length: 2")).matches(request(b"Content-Length: 2")) == -1
     for data in (*REQUEST_HEADS.values(), *RESPONSE_HEADS.values()):
         assert framing_reference.read_request(bytearray(data), MAX_HEAD) is None
         assert framing_reference.read_response(bytearray(data), MAX_HEAD) is None

@@ -21,9 +21,9 @@ from only1mcp._fast import COMPILED
 from only1mcp.config.schema import JWT, ApiKey, Auth, Cache, CachedItem, Limits, RateLimit, Timeouts, ToolRules
 from only1mcp.config.schema import Metrics as MetricsSettings
 from only1mcp.config.secret import Secret
-from only1mcp.frontend.repeating import RepeatingConnection
+from only1mcp.frontend.repeating import ORDINARY_CALLS, RepeatingConnection
 from only1mcp.process.worker import Worker
-from only1mcp.proxy.plain import ORDINARY_CALLS, KnownCall, PlainCall
+from only1mcp.proxy.plain import KnownCall, PlainCall
 
 pytestmark = pytest.mark.skipif(not COMPILED, reason="without the compiled reader no head is known again")
 
@@ -55,9 +55,8 @@ class Scene:
 
     @property
     def ordinary_calls(self) -> int:
-        """How many calls of this connection's head have gone the ordinary way."""
-        calls: int = self.client.known_head.verdict.calls
-        return calls
+        """How many calls over this connection have gone the ordinary way."""
+        return self.client.ordinary_calls
 
     @property
     def plain(self) -> PlainCall | None:

@@ -37,7 +37,8 @@ else:
         from only1mcp._fast.chunks import read_chunks
         from only1mcp._fast.counters import Counters, Histogram
         from only1mcp._fast.envelope import Envelope, elements, members, scan
-        from only1mcp._fast.framing import KnownHead, read_request, read_response
+        from only1mcp._fast.framing import read_request, read_response
+        from only1mcp._fast.known import KnownHead
         from only1mcp._fast.lines import event_line
         from only1mcp._fast.lru import LRU
         from only1mcp._fast.passing import PassingScanner

@@ -14,6 +14,7 @@ cdef class CallText:
     cpdef bytes id(self)
     cpdef bytes name(self)
     cpdef bint names(self, bytes name)
+    cpdef bint named_at(self, Py_ssize_t start, Py_ssize_t end) except -1
     cpdef tuple meta_span(self)
     cpdef bint has_meta(self, bytes text)
     cpdef bytes request(self, bytes head, int64_t id, bytes renamed)

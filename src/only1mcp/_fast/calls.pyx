@@ -38,6 +38,15 @@ cdef class CallText:
             PyBytes_AS_STRING(self.data) + self._name.start + 1, PyBytes_AS_STRING(name), <size_t>length
         ) == 0
 
+    cpdef bint named_at(self, Py_ssize_t start, Py_ssize_t end) except -1:
+        """See `calls_reference.CallText.named_at`."""
+        cdef const char* p = PyBytes_AS_STRING(self.data)
+        if not 0 <= start <= end <= PyBytes_GET_SIZE(self.data):
+            raise IndexError(f"span {start}:{end} of {PyBytes_GET_SIZE(self.data)} bytes")
+        return self._name.end - self._name.start == end - start + 2 and memcmp(
+            p + self._name.start + 1, p + start, <size_t>(end - start)
+        ) == 0
+
     cpdef tuple meta_span(self):
         return None if self._meta.start < 0 else (self._meta.start, self._meta.end)
 

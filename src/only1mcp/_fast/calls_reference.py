@@ -40,6 +40,12 @@ class CallText:
         """Return whether that is the name of the tool."""
         return self.name() == name
 
+    def named_at(self, start: int, end: int) -> bool:
+        """Return whether the octets of `data` from `start` to `end` are the name of the tool."""
+        if not 0 <= start <= end <= len(self.data):
+            raise IndexError(f"span {start}:{end} of {len(self.data)} bytes")
+        return self.name() == self.data[start:end]
+
     def meta_span(self) -> Span | None:
         """Return where `params._meta` stands in `data`, None where there is none."""
         meta = self._message.meta

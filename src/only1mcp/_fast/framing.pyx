@@ -5,7 +5,6 @@ What is read here means the same to h11; the tests hold the one against the othe
 objects only when all of it is plain, so that declining costs no allocation.
 """
 
-cimport cython
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_Check, PyByteArray_GET_SIZE
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.dict cimport PyDict_SetItem, PyDict_Size
@@ -23,22 +22,8 @@ cdef extern from "Python.h":
     PyObject* PyDict_SetDefault(object mapping, object key, object default) except NULL
 
 cdef enum:
-    MAX_FIELDS = 100
     # Fewer than the checks around h11 allow: a body of more than that is refused there in any case.
     MAX_LENGTH_DIGITS = 15
-
-# Places in NAMES. Those before FIRST_ORDINARY are looked at; of them, only these five are ever plain.
-cdef enum:
-    HOST = 0
-    CONTENT_LENGTH = 1
-    TRANSFER_ENCODING = 2
-    CONNECTION = 3
-    CONTENT_ENCODING = 4
-    FIRST_ORDINARY = 10
-    UNKNOWN = -1
-    LONGEST_NAME = 32
-    MAX_NAMES = 127
-    SLOTS = 512
 
 cdef tuple NAMES = (
     b"host", b"content-length", b"transfer-encoding", b"connection",
@@ -61,24 +46,6 @@ cdef int8_t PLACES[SLOTS]  # in NAMES, by the hash of the name; the next slot wh
 cdef tuple METHODS = (b"GET", b"POST", b"DELETE", b"HEAD", b"OPTIONS")
 cdef bytes CHUNKED = b"chunked"
 
-cdef struct Field:
-    Py_ssize_t name
-    Py_ssize_t name_end
-    Py_ssize_t value
-    Py_ssize_t value_end
-    int known  # place in NAMES, or UNKNOWN
-
-cdef struct Head:
-    Field fields[MAX_FIELDS]
-    int count
-    bint response
-    bint has_host
-    bint has_connection
-    bint close
-    bint chunked
-    int64_t length  # -1: there is no Content-Length
-
-
 cdef inline uint32_t hashed(uint32_t hash, uint8_t byte) noexcept:
     return hash * 31 + byte
 
@@ -88,6 +55,7 @@ cdef int fill_tables() except -1:
     cdef int place
     cdef Py_ssize_t i
     cdef uint32_t hash
+    assert NAMES[MCP_NAME] == b"mcp-name"
     for place in range(SLOTS):
         PLACES[place] = UNKNOWN
     for place, name in enumerate(NAMES):
@@ -164,47 +132,6 @@ def read_response(buffer not None, Py_ssize_t max_head_bytes):
     index = {}
     fields = make_fields(p, &head, index)
     return status, fields, index, None if head.length < 0 else head.length, head.chunked, head.close, end
-
-
-@cython.final
-cdef class KnownHead:
-    """See `framing_reference.KnownHead`."""
-
-    def __init__(self, bytes octets not None):
-        cdef const uint8_t* p = <const uint8_t*>PyBytes_AS_STRING(octets)
-        cdef Py_ssize_t n = PyBytes_GET_SIZE(octets)
-        cdef Py_ssize_t i = 0
-        cdef Head head
-        head.response = True  # it may say more than a request
-        while i < n and not is_crlf(p, i, n):
-            i += 1
-        if i == n or scan_fields(p, i + 2, n, &head) != n or head.length < 0:
-            raise ValueError("expected a plain head with a Content-Length")
-        for i in range(head.count):
-            if head.fields[i].known == CONTENT_LENGTH:
-                self._digits = head.fields[i].value
-                self._rest = head.fields[i].value_end
-        self._octets = octets
-        self.length = head.length
-
-    cpdef Py_ssize_t matches(self, bytes data):
-        """See `framing_reference.KnownHead`."""
-        cdef const char* known = PyBytes_AS_STRING(self._octets)
-        cdef const char* p = PyBytes_AS_STRING(data)
-        cdef Py_ssize_t n = PyBytes_GET_SIZE(data)
-        cdef Py_ssize_t i = self._digits
-        cdef Py_ssize_t rest = PyBytes_GET_SIZE(self._octets) - self._rest
-        cdef int64_t length
-        # What follows the digits is no digit, so they end where it begins.
-        if n < i + rest or memcmp(p, known, <size_t>i) != 0:
-            return NOT_PLAIN
-        while i < n and is_digit(<uint8_t>p[i]):
-            i += 1
-        length = decimal(<const uint8_t*>p + self._digits, i - self._digits)
-        if length < 0 or n - i < rest or memcmp(p + i, known + self._rest, <size_t>rest) != 0:
-            return NOT_PLAIN
-        self.length = length
-        return i + rest
 
 
 cdef const uint8_t* octets_of(object buffer, Py_ssize_t most, Py_ssize_t* size) except NULL:
@@ -316,7 +243,7 @@ cdef bint heed(const uint8_t* p, Head* head, Field* field) noexcept:
     return field.known == CONTENT_ENCODING and head.response
 
 
-cdef inline int64_t decimal(const uint8_t* text, Py_ssize_t length) noexcept:
+cdef int64_t decimal(const uint8_t* text, Py_ssize_t length) noexcept:
     """Return the number that 1 to 15 digits spell, NOT_PLAIN for anything else."""
     cdef int64_t number = 0
     cdef Py_ssize_t i

@@ -39,13 +39,22 @@ class KnownHead:
     """A plain head that is known again, whatever its Content-Length says; `length` is what it said last.
 
     `octets` are the whole head, from one of the readers above. Raise ValueError for one without Content-Length.
+    `name_start` and `name_end` are where the value of Mcp-Name was when `matches_but_name` looked last.
     """
 
     def __init__(self, octets: bytes) -> None:
         self.length = -1
+        self.name_start = self.name_end = 0
 
     def matches(self, data: bytes) -> int:
         """Return how many octets of `data` are this head again, -1 when it does not begin with it."""
+        return -1
+
+    def matches_but_name(self, data: bytes) -> int:
+        """Do as `matches`, but the value of Mcp-Name may be another, as long as it means what it says.
+
+        That is visible ASCII, which does not begin as a value in base64 does (MCP 2026-07-28, "Transports").
+        """
         return -1
 
 

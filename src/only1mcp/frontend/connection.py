@@ -183,6 +183,9 @@ class Connection:
 
     def remember(self, repeat: Any) -> None: ...
 
+    def counts_call(self) -> bool:
+        return False
+
     def remember_call(self, known: Any) -> None: ...
 
     async def drain_writes(self) -> None:

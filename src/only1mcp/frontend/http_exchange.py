@@ -45,6 +45,9 @@ class Channel(Protocol):
     def remember(self, repeat: Repeat) -> None:
         """Let `repeat` answer requests that differ from this one in their id alone."""
 
+    def counts_call(self) -> bool:
+        """Count a call; return whether it is time to find out what the next ones have in common with it."""
+
     def remember_call(self, known: Any) -> None:
         """Let `known` have the first look at requests with the head of this one (`frontend.repeating.Known`)."""
 
@@ -142,6 +145,10 @@ class HttpExchange:
     def may_repeat(self, repeat: Repeat) -> None:
         """Have requests of this connection that differ from this one in their id alone answered by `repeat`."""
         self._channel.remember(repeat)
+
+    def counts_call(self) -> bool:
+        """Say that this is a call; return whether `may_call_again` is worth its while."""
+        return self._channel.counts_call()
 
     def may_call_again(self, known: Any) -> None:
         """Have requests of this connection with the head of this one shown to `known` first."""

@@ -142,6 +142,9 @@ class MessageChannel:
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         self._runner.run(work)
 
+    def counts_call(self) -> bool:
+        return False
+
     def remember_call(self, known: object) -> None:
         """Messages without a head have no such."""
 

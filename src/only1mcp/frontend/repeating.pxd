@@ -1,3 +1,4 @@
+from only1mcp._fast.known cimport KnownHead
 from only1mcp.frontend.connection cimport Connection
 from only1mcp.frontend.http_exchange cimport HttpExchange
 from only1mcp.frontend.letterhead cimport Letterhead
@@ -9,6 +10,10 @@ from only1mcp.wire.http1_server cimport ServerConnection
 cdef class RepeatingConnection(Connection):
     cdef public Repeat _repeat
     cdef public object _known
+    cdef public KnownHead _octets
+    cdef public Py_ssize_t ordinary_calls
+    cdef public Py_ssize_t _learn_at
+    cdef public Py_ssize_t _learn_after
     cdef public object _plain
 
     cpdef double now(self)

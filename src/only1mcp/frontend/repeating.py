@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from only1mcp.frontend.connection import Connection
 from only1mcp.frontend.http_exchange import HttpExchange
@@ -12,18 +12,23 @@ from only1mcp.frontend.phase import BUSY, HEAD
 from only1mcp.frontend.repeat import Repeat
 from only1mcp.wire.http1_events import Headers, RequestHead
 
+if TYPE_CHECKING:
+    from only1mcp._fast.known import KnownHead
+
+# Most clients that connect for one call never make another over the same connection.
+ORDINARY_CALLS: Final = 2
+
 
 class Known(Protocol):
-    """The application's, for requests with the head of one that it has seen."""
+    """The application's, for requests with the head of one that it has seen, but for Content-Length and Mcp-Name."""
 
-    @property
-    def verdict(self) -> object:
-        """That of the head."""
+    head: RequestHead
 
-    def maybe_begin(self, client: RepeatingConnection, data: bytes, size: int) -> bool:
+    def maybe_begin(self, client: RepeatingConnection, octets: KnownHead, data: bytes, size: int) -> bool:
         """Take a request, whole and with a head of `size` octets; False, with nothing changed, where it may not.
 
-        Who takes it calls `begin_plain`, and later either `answer_plain` or `end_plain` and `take_up`.
+        `octets` tells where the name is. Who takes the request calls `begin_plain`, and later either `answer_plain` or
+        `end_plain` and `take_up`.
         """
 
 
@@ -46,13 +51,27 @@ class RepeatingConnection(Connection):
         Connection.__init__(self, owner, loop)
         self._repeat: Repeat | None = None
         self._known: Known | None = None
+        self._octets: KnownHead | None = None
+        # Calls that were not taken so, and at which number of them what is known is found out again: seldom where all
+        # of them are unusual.
+        self.ordinary_calls = 0
+        self._learn_at = self._learn_after = ORDINARY_CALLS
         self._plain: Plain | None = None
 
     def remember(self, repeat: Repeat) -> None:
         self._repeat = repeat
 
+    def counts_call(self) -> bool:
+        self.ordinary_calls += 1
+        if self.ordinary_calls < self._learn_at:
+            return False
+        self._learn_after *= 2
+        self._learn_at += self._learn_after
+        return True
+
     def remember_call(self, known: Known) -> None:
-        self._known = known
+        self._octets = self._wire.known_as(known.head)
+        self._known = None if self._octets is None else known
 
     # For calls that are taken without an exchange.
 
@@ -60,19 +79,14 @@ class RepeatingConnection(Connection):
         """Return the event loop's time."""
         return self._loop.time()
 
-    @property
-    def known_head(self) -> RequestHead:
-        """The last head that came in one piece with its body."""
-        head = self._wire._known_head
-        assert head is not None
-        return head
-
     def head_of_answer(self, headers: Headers) -> bytes:
         """Return the head of a response with status 200 but for Content-Length and the empty line."""
         return self._letterhead.head(200, headers)
 
     def begin_plain(self, plain: Plain) -> None:
         """The request that `maybe_begin` was given is taken."""
+        self._learn_after = ORDINARY_CALLS
+        self._learn_at = self.ordinary_calls + ORDINARY_CALLS
         self._phase = BUSY
         self._plain = plain
 
@@ -134,11 +148,10 @@ class RepeatingConnection(Connection):
         Connection._on_deadline(self)
 
     def data_received(self, data: bytes) -> None:
-        known = self._known
-        if known is not None and self._phase is HEAD and not (self._gate.paused or self._advancing):
-            size = self._wire.known_size(data)
-            # The head that has come again may be another than the one that `known` is for.
-            if size >= 0 and self._wire.known_verdict() is known.verdict and known.maybe_begin(self, data, size):
+        octets = self._octets
+        if octets is not None and self._phase is HEAD and not (self._gate.paused or self._advancing):
+            size = self._wire.known_size(octets, data)
+            if size >= 0 and self._known is not None and self._known.maybe_begin(self, octets, data, size):
                 return
         self._take_up()
         repeat = self._repeat

@@ -2,6 +2,7 @@ cimport cython
 
 from only1mcp._fast.calls cimport CallText
 from only1mcp._fast.envelope cimport Envelope
+from only1mcp._fast.known cimport KnownHead
 from only1mcp.backend.connection cimport HttpConnection
 from only1mcp.backend.endpoint cimport Endpoint
 from only1mcp.backend.lane cimport DirectLane
@@ -15,6 +16,7 @@ from only1mcp.proxy.forward cimport Forwarder
 from only1mcp.proxy.ratelimit cimport RateLimiter
 from only1mcp.proxy.route cimport Route, to_item
 from only1mcp.proxy.verdict cimport Verdict
+from only1mcp.wire.http1_events cimport RequestHead
 
 
 cdef class PlainCalls:
@@ -35,7 +37,8 @@ cdef class PlainCalls:
 
 cdef class KnownCall:
     cdef public PlainCalls calls
-    cdef public Verdict verdict
+    cdef public RequestHead head
+    cdef public list cors
     cdef public object principal
     cdef public object session
     cdef public object era
@@ -45,6 +48,7 @@ cdef class KnownCall:
     cdef public str _token
     cdef public bint _stateless
     cdef public bytes _meta
+    cdef public bytes _version
     cdef public list _headers
     cdef public bytes _answer_head
     cdef public long long _answer_second
@@ -53,11 +57,11 @@ cdef class KnownCall:
         calls=PlainCalls, snapshot=Snapshot, began=double, text=CallText, route=Route, endpoint=Endpoint,
         lane=DirectLane, head=bytes, connection=HttpConnection, started=double, limiter=RateLimiter, call=PlainCall
     )
-    cpdef bint maybe_begin(self, RepeatingConnection client, bytes data, Py_ssize_t size) except -1
+    cpdef bint maybe_begin(self, RepeatingConnection client, KnownHead octets, bytes data, Py_ssize_t size) except -1
 
     @cython.locals(second=longlong)
     cpdef bytes answer_head(self, RepeatingConnection client)
-    cpdef bint _agrees(self, CallText text) except -1
+    cpdef bint _agrees(self, CallText text, KnownHead octets) except -1
     cpdef bint _may_call(self, Route route) except -1
 
     @cython.locals(now=double)

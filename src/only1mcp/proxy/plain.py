@@ -29,6 +29,7 @@ from only1mcp.wire.mcp import STATELESS
 
 if TYPE_CHECKING:
     from only1mcp._fast.calls import CallText
+    from only1mcp._fast.known import KnownHead
     from only1mcp.backend.base import Transport
     from only1mcp.backend.connection import HttpConnection
     from only1mcp.backend.direct import DirectCall
@@ -44,8 +45,6 @@ if TYPE_CHECKING:
     from only1mcp.proxy.verdict import Verdict
 
 METHOD: Final = "tools/call"
-# Most heads of a client that connects for one call never come again.
-ORDINARY_CALLS: Final = 2
 # Of what a stateless client says of itself in every request: a longer text is read anew each time.
 MAX_META_BYTES: Final = 1024
 
@@ -97,13 +96,10 @@ class PlainCalls:
     def learn(self, exchange: Exchange) -> None:
         """Remember, of a call that goes the ordinary way, what the next ones with the same head need not find out."""
         http = exchange.http
-        verdict: Verdict | None = http.head.verdict
-        if verdict is None or http.vouched is not None or verdict.era is None:
-            return
-        verdict.calls += 1
-        if verdict.calls >= ORDINARY_CALLS and verdict.known_by is not exchange.snapshot.mark:
-            verdict.known_by = exchange.snapshot.mark
-            http.may_call_again(KnownCall(self, exchange, verdict))
+        if http.counts_call():
+            verdict: Verdict | None = http.head.verdict
+            if verdict is not None and http.vouched is None and verdict.era is not None:
+                http.may_call_again(KnownCall(self, exchange, verdict))
 
     def route(self, snapshot: Snapshot, name: bytes) -> Route | None:
         """Return where plain calls of that tool go; None where there are none, or no call has gone there yet."""
@@ -141,12 +137,14 @@ class KnownCall:
         "_meta",
         "_stateless",
         "_token",
+        "_version",
         "calls",
+        "cors",
         "era",
+        "head",
         "principal",
         "revision",
         "session",
-        "verdict",
     )
 
     def __init__(self, calls: PlainCalls, exchange: Exchange, verdict: Verdict) -> None:
@@ -154,7 +152,8 @@ class KnownCall:
         assert exchange.principal is not None
         assert message is not None
         self.calls = calls
-        self.verdict = verdict
+        self.head = head
+        self.cors = verdict.cors
         self.principal: Principal = exchange.principal
         self.session: Session | None = exchange.session
         self.era = verdict.era
@@ -164,6 +163,10 @@ class KnownCall:
         token = None if self.session is None else head.get(mcp.HEADER_SESSION)
         self._token = "" if token is None else token.decode("latin-1")
         self._stateless = verdict.era is STATELESS
+        routing = verdict.routing
+        # What `_meta` must say, where the head says it of a call.
+        said = None if routing is None or routing.plain_method != METHOD else routing.version
+        self._version = b"" if said is None or routing is None or routing.revision is None else said
         # What stood in `_meta` and has been held against the head; the next one mostly says the same.
         meta = b"" if message.meta is None else message.data[slice(*message.meta)]
         self._meta = meta if len(meta) <= MAX_META_BYTES else b""
@@ -172,7 +175,7 @@ class KnownCall:
         self._answer_head = b""
         self._answer_second = -1
 
-    def maybe_begin(self, client: RepeatingConnection, data: bytes, size: int) -> bool:
+    def maybe_begin(self, client: RepeatingConnection, octets: KnownHead, data: bytes, size: int) -> bool:
         """Take a request with the known head, of `size` octets, if it is a plain call, and send it on.
 
         False where it has to go the ordinary way: then nothing has changed.
@@ -183,7 +186,7 @@ class KnownCall:
             return False
         began = perf_counter()
         text = _fast.maybe_call(data, size, snapshot.max_depth)
-        if text is None or (self._stateless and not self._agrees(text)):
+        if text is None or (self._stateless and not self._agrees(text, octets)):
             return False
         route = calls.route(snapshot, text.name())
         if route is None or not self._may_call(route):
@@ -225,12 +228,9 @@ class KnownCall:
             self._answer_second = second
         return self._answer_head
 
-    def _agrees(self, text: CallText) -> bool:
+    def _agrees(self, text: CallText, octets: KnownHead) -> bool:
         """Return whether the body says what the head says, in the sense of `wire.classify.check_stateless`."""
-        routing = self.verdict.routing
-        if routing is None or routing.revision is None or routing.plain_method != METHOD:
-            return False
-        if routing.plain_name is None or not text.names(routing.plain_name):
+        if not self._version or not text.named_at(octets.name_start, octets.name_end):
             return False
         if text.has_meta(self._meta):
             return True
@@ -238,8 +238,7 @@ class KnownCall:
         if meta is None:
             return False
         version, capabilities = pick(text.data, meta, _META)
-        assert routing.version is not None
-        if version is None or not says(text.data, version, routing.version):
+        if version is None or not says(text.data, version, self._version):
             return False
         return capabilities is not None and text.data[capabilities[0] : capabilities[0] + 1] == b"{"
 
@@ -252,7 +251,6 @@ class KnownCall:
         calls, session = self.calls, self.session
         now = time()
         if not calls.authenticator.holds(self.principal, now):
-            self.verdict.known_by = None  # it may prove itself anew, as another principal
             return False
         return session is None or calls.sealer.holds(self._token, session, now)
 
@@ -336,7 +334,7 @@ class PlainCall:
         calls.metrics.finished_as(calls.slot, duration_s)
         if wanted():
             octets = len(message) - message.index(b"\r\n\r\n") - 4
-            log_again(client.known_head, client.peer, octets, duration_s, known.principal, METHOD, endpoint.id)
+            log_again(known.head, client.peer, octets, duration_s, known.principal, METHOD, endpoint.id)
         return True
 
     def ordinary(self) -> DirectCall:
@@ -352,7 +350,7 @@ class PlainCall:
         exchange.era = known.era
         exchange.revision = known.revision
         exchange.session = known.session
-        exchange.cors = known.verdict.cors
+        exchange.cors = known.cors
         exchange.message = message = scan(body, self.snapshot.max_depth)
         exchange.method = METHOD
         exchange.backend = self.endpoint.id

@@ -8,5 +8,3 @@ cdef class Verdict:
     cdef public bint judged
     cdef public object era
     cdef public Routing routing
-    cdef public int calls
-    cdef public object known_by

@@ -15,11 +15,10 @@ class Verdict:
     """On a POST whose Host, Origin, path and media types have passed; who sends it is asked every time.
 
     `judged` says whether the headers have been asked for the era, which is `era`; `routing` is what `routing_of` made
-    of them where it is stateless. `calls` counts the calls that went the ordinary way with it, and `known_by` is the
-    `mark` of the snapshot with which plain ones were found out about (`proxy/plain.py`).
+    of them where it is stateless.
     """
 
-    __slots__ = ("calls", "cors", "era", "judged", "known_by", "origin", "path", "routing")
+    __slots__ = ("cors", "era", "judged", "origin", "path", "routing")
 
     def __init__(self, origin: OriginPolicy, path: bytes, cors: Headers) -> None:
         self.origin = origin
@@ -28,5 +27,3 @@ class Verdict:
         self.judged = False
         self.era: Era | None = None
         self.routing: Routing | None = None
-        self.calls = 0
-        self.known_by: object = None

@@ -1,4 +1,4 @@
-from only1mcp._fast.framing cimport KnownHead
+from only1mcp._fast.known cimport KnownHead
 from only1mcp.wire.http1_events cimport ResponseHead
 
 

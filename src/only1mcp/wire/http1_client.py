@@ -19,7 +19,7 @@ from only1mcp.wire.http1_state import State
 from only1mcp.wire.http1_write import h11_after, request_bytes
 
 if TYPE_CHECKING:
-    from only1mcp._fast.framing import KnownHead
+    from only1mcp._fast.known import KnownHead
 
 # Interim responses that one request may get before its answer; more is a way to keep us busy for ever.
 MAX_INTERIM_RESPONSES: Final = 16

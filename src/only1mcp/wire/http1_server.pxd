@@ -1,4 +1,4 @@
-from only1mcp._fast.framing cimport KnownHead
+from only1mcp._fast.known cimport KnownHead
 from only1mcp.wire.http1_events cimport RequestHead
 
 
@@ -24,8 +24,8 @@ cdef class ServerConnection:
     cpdef _reset(self)
     cpdef receive_data(self, bytes data)
     cpdef tuple maybe_whole(self, bytes data)
-    cpdef known_verdict(self)
-    cpdef Py_ssize_t known_size(self, bytes data)
+    cpdef KnownHead known_as(self, RequestHead head)
+    cpdef Py_ssize_t known_size(self, KnownHead known, bytes data)
     cpdef tuple _read_whole(self, bytes data)
     cpdef _take_whole(self, RequestHead head)
     cpdef next_event(self)

@@ -18,7 +18,7 @@ from only1mcp.wire.http1_state import State
 from only1mcp.wire.http1_write import CLOSE_DELIMITED, StreamFraming, response_bytes
 
 if TYPE_CHECKING:
-    from only1mcp._fast.framing import KnownHead
+    from only1mcp._fast.known import KnownHead
 
 # A member costs more to look up in its class than the comparison with it.
 _HEAD, _BODY, _DONE, _CLOSED, _ERROR = State
@@ -102,24 +102,21 @@ class ServerConnection:
         self._take_whole(head)
         return head, data[size:]
 
-    def known_size(self, data: bytes) -> int:
-        """Return the octets of the head if `data` is one request, whole, with the head of the last one; -1 otherwise.
+    def known_size(self, known: KnownHead, data: bytes) -> int:
+        """Return the octets of the head if `data` is one request, whole, with this head or another name; -1 otherwise.
 
         Nothing changes; `maybe_whole` would take the request, and its response could be sent prepared.
         """
-        known = self._known
-        if known is None or self._state is not _HEAD or self._buffer or self._eof or self.close_after:
+        if self._state is not _HEAD or self._buffer or self._eof or self.close_after or self._blank_line_ignored:
             return -1
-        if self._blank_line_ignored:
-            return -1
-        size = known.matches(data)
+        size = known.matches_but_name(data)
         if size < 0 or len(data) - size != known.length or size > self._max_header or known.length > self._max_body:
             return -1
         return size
 
-    def known_verdict(self) -> object:
-        """Return the verdict on the last head that came in one piece with its body, None where there was none."""
-        return None if self._known_head is None else self._known_head.verdict
+    def known_as(self, head: RequestHead) -> KnownHead | None:
+        """Return the octets of the head if it is the last one that came in one piece with its body."""
+        return self._known if self._known_head is head else None
 
     def _read_whole(self, data: bytes) -> tuple[RequestHead, bytes] | None:
         plain = read_request(data, self._max_header)
