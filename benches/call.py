@@ -1,9 +1,10 @@
 """What one `tools/call` costs in our own code: the sockets are taken away, client and backend are two objects.
 
-`python -m benches.call [--era handshake] [--full] [--stdio] [--calls N]` prints the CPU time of a call, the least and
-the median over many batches: it moves far less with the weather on a machine than a benchmark over sockets does.
-`--full` switches on what the row of that name does: a JWT, the rate limit, a renamed tool, the access log. `--stdio`
-calls a child process. It is also what to put under a profiler (`valgrind --tool=callgrind`, py-spy).
+`python -m benches.call [--era handshake] [--full] [--stdio | --list] [--calls N]` prints the CPU time of a call, the
+least and the median over many batches: it moves far less with the weather on a machine than a benchmark over sockets
+does. `--full` switches on what the row of that name does: a JWT, the rate limit, a renamed tool, the access log.
+`--stdio` calls a child process, `--list` asks for `tools/list`, which is answered from memory. It is also what to put
+under a profiler (`valgrind --tool=callgrind`, py-spy).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -140,7 +142,14 @@ class Pair:
             found = re.search(rb"mcp-session-id: (\S+)", self._to_client.written)
             assert found is not None, self._to_client.written
             self._session = found.group(1)
+        self._list = self._request("tools/list", {})
         self._call = self._request("tools/call", {"name": self._tool, "arguments": {"text": ARGUMENT}})
+
+    def list(self) -> None:
+        """Send one request for the list of tools, and check what comes back."""
+        self._to_client.written = b""
+        self._client.data_received(self._list)
+        assert b'"id":7,"result":{"tools":[{' in self._to_client.written, self._to_client.written
 
     def call(self) -> None:
         """Send one call to the proxy, answer the one it makes, and check what comes back."""
@@ -165,12 +174,14 @@ class Pair:
             fields.append(b"mcp-session-id: " + self._session)
         elif method != "initialize":
             params = params | {"_meta": {f"{META}protocolVersion": STATELESS, f"{META}clientCapabilities": {}}}
-            fields += [b"mcp-method: " + method.encode(), b"mcp-name: " + self._tool.encode()]
+            fields.append(b"mcp-method: " + method.encode())
+            if "name" in params:
+                fields.append(b"mcp-name: " + self._tool.encode())
         body = orjson.dumps({"jsonrpc": "2.0", "id": 7, "method": method, "params": params})
         return b"\r\n".join([*fields, b"content-length: %d" % len(body), b"", body])
 
 
-async def measure(era: str, calls: int, full: bool = False, *, stdio: bool = False) -> list[float]:
+async def measure(era: str, calls: int, full: bool = False, *, stdio: bool = False, lists: bool = False) -> list[float]:
     """Return the CPU time of a call in microseconds, for each batch."""
     with tempfile.TemporaryDirectory(prefix="only1mcp-bench-") as name, ExitStack() as stack:
         directory = Path(name)
@@ -194,7 +205,8 @@ async def measure(era: str, calls: int, full: bool = False, *, stdio: bool = Fal
         try:
             for endpoint in worker.registry.endpoints.values():
                 await endpoint.settled()
-            return _batches(Pair(worker, era, token), calls)
+            pair = Pair(worker, era, token)
+            return _batches(pair.list if lists else pair.call, calls)
         finally:
             await worker.stop(0)
             logs.shutdown()
@@ -225,9 +237,9 @@ def _guard(sections: dict[str, Any], directory: Path) -> str:
     return jwt.encode(claims, secret, algorithm="HS256")
 
 
-def _batches(pair: Pair, calls: int) -> list[float]:
+def _batches(call: Callable[[], None], calls: int) -> list[float]:
     for _ in range(WARM_UP_CALLS):
-        pair.call()
+        call()
     gc.collect()
     gc.freeze()
     size = max(1, calls // BATCHES)
@@ -235,7 +247,7 @@ def _batches(pair: Pair, calls: int) -> list[float]:
     for _ in range(BATCHES):
         began = time.process_time()
         for _ in range(size):
-            pair.call()
+            call()
         taken.append((time.process_time() - began) / size * 1e6)
     return taken
 
@@ -246,9 +258,10 @@ def main() -> None:
     parser.add_argument("--full", action="store_true", help="with JWT, rate limit, renaming and access log")
     parser.add_argument("--calls", type=int, default=30_000)
     parser.add_argument("--stdio", action="store_true", help="to a child process instead of an HTTP server")
+    parser.add_argument("--list", action="store_true", help="the list of tools, from memory, instead of a call")
     options = parser.parse_args()
-    taken = uvloop.run(measure(options.era, options.calls, options.full, stdio=options.stdio))
-    kind = ", ".join([options.era, *(name for name in ("full", "stdio") if getattr(options, name))])
+    taken = uvloop.run(measure(options.era, options.calls, options.full, stdio=options.stdio, lists=options.list))
+    kind = ", ".join([options.era, *(name for name in ("full", "stdio", "list") if getattr(options, name))])
     print(f"{kind}: least {min(taken):.1f} µs, median {statistics.median(taken):.1f} µs of CPU a call")
 
 

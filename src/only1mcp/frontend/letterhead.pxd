@@ -1,3 +1,6 @@
+cimport cython
+
+
 cdef class Letterhead:
     cdef public long long _date_at
     cdef public tuple _date
@@ -5,3 +8,12 @@ cdef class Letterhead:
 
     cpdef tuple date_field(self)
     cpdef bytes head(self, int status, list headers)
+
+
+cdef class DatedHead:
+    cdef public list _headers
+    cdef public bytes _octets
+    cdef public long long _second
+
+    @cython.locals(second=longlong)
+    cpdef bytes octets(self, Letterhead letterhead)

@@ -50,6 +50,25 @@ class Letterhead:
         return kept
 
 
+class DatedHead:
+    """The head of one connection's responses with status 200 and always the same fields, made anew once a second."""
+
+    __slots__ = ("_headers", "_octets", "_second")
+
+    def __init__(self, headers: Headers) -> None:
+        self._headers = headers
+        self._octets = b""
+        self._second = -1
+
+    def octets(self, letterhead: Letterhead) -> bytes:
+        """Return the head but for Content-Length and the empty line."""
+        second = int(time.time())
+        if second != self._second:
+            self._octets = letterhead.head(200, self._headers)
+            self._second = second
+        return self._octets
+
+
 def _date_of(unix_s: int) -> bytes:
     """Return an IMF-fixdate (RFC 9110 section 5.6.7), in English whatever the locale."""
     at = time.gmtime(unix_s)

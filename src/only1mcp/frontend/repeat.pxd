@@ -1,10 +1,11 @@
+from only1mcp.frontend.letterhead cimport DatedHead
 from only1mcp.wire.http1_events cimport RequestHead
 
 
 cdef class Repeat:
     cdef public RequestHead head
     cdef public str peer
-    cdef public list headers
+    cdef public DatedHead headers
     cdef public object answer
     cdef public object state
     cdef public bytes _body

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from only1mcp._fast import read_request
+from only1mcp.frontend.letterhead import DatedHead
 from only1mcp.wire.http1_events import Headers, RequestHead
 
 # Of requests that are remembered: each connection may hold one.
@@ -25,7 +26,7 @@ _ZERO: Final = ord("0")
 
 
 class Repeat:
-    """A request that was answered with 200, `headers` and a body; `start` and `end` are those of the id in its body.
+    """A request that was answered with 200, the fields of `headers`, and a body; `span` is that of the id in its own.
 
     `answer` is the application's: it returns the body for another id, given the event loop's time, or None where the
     request must be read and decided on in the ordinary way. `state` is the application's own.
@@ -58,7 +59,7 @@ class Repeat:
     ) -> None:
         self.head = head
         self.peer = peer
-        self.headers = headers
+        self.headers = DatedHead(headers)
         self.answer = answer
         self.state = state
         self._body = body

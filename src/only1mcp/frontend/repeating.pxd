@@ -1,7 +1,7 @@
 from only1mcp._fast.known cimport KnownHead
 from only1mcp.frontend.connection cimport Connection
 from only1mcp.frontend.http_exchange cimport HttpExchange
-from only1mcp.frontend.letterhead cimport Letterhead
+from only1mcp.frontend.letterhead cimport DatedHead, Letterhead
 from only1mcp.frontend.repeat cimport Repeat
 from only1mcp.wire.http1_events cimport RequestHead
 from only1mcp.wire.http1_server cimport ServerConnection
@@ -17,7 +17,7 @@ cdef class RepeatingConnection(Connection):
     cdef public object _plain
 
     cpdef double now(self)
-    cpdef bytes head_of_answer(self, list headers)
+    cpdef bytes head_of_answer(self, DatedHead head)
     cpdef begin_plain(self, plain)
     cpdef answer_plain(self, bytes message)
     cpdef tuple end_plain(self, bytes data)

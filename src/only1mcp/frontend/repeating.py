@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from only1mcp._fast import finish_message
 from only1mcp.frontend.connection import Connection
 from only1mcp.frontend.http_exchange import HttpExchange
+from only1mcp.frontend.letterhead import DatedHead
 from only1mcp.frontend.owner import Owner
 from only1mcp.frontend.phase import BUSY, HEAD
 from only1mcp.frontend.repeat import Repeat
-from only1mcp.wire.http1_events import Headers, RequestHead
+from only1mcp.wire.http1_events import RequestHead
 
 if TYPE_CHECKING:
     from only1mcp._fast.known import KnownHead
@@ -79,9 +81,9 @@ class RepeatingConnection(Connection):
         """Return the event loop's time."""
         return self._loop.time()
 
-    def head_of_answer(self, headers: Headers) -> bytes:
+    def head_of_answer(self, head: DatedHead) -> bytes:
         """Return the head of a response with status 200 but for Content-Length and the empty line."""
-        return self._letterhead.head(200, headers)
+        return head.octets(self._letterhead)
 
     def begin_plain(self, plain: Plain) -> None:
         """The request that `maybe_begin` was given is taken."""
@@ -175,7 +177,5 @@ class RepeatingConnection(Connection):
         body = repeat.answer(repeat, id, self._loop.time())
         if body is None:
             return False
-        head = self._letterhead.head(200, repeat.headers)
-        self._write(b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body))
-        self._schedule()
+        self.answer_plain(finish_message(repeat.headers.octets(self._letterhead), body))
         return True

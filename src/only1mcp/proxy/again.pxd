@@ -1,5 +1,8 @@
+cimport cython
+
 from only1mcp.frontend.repeat cimport Repeat
 from only1mcp.frontend.session cimport SessionSealer
+from only1mcp.metrics cimport Metrics
 from only1mcp.proxy.access cimport log_again
 from only1mcp.proxy.auth cimport Authenticator
 from only1mcp.proxy.exchange cimport Exchange, Snapshot
@@ -9,6 +12,7 @@ from only1mcp.proxy.ratelimit cimport RateLimiter, caller_key
 cdef class Known:
     cdef public int max_depth
     cdef public str method
+    cdef public Py_ssize_t slot
     cdef public bytes path
     cdef public object principal
     cdef public object session
@@ -21,8 +25,9 @@ cdef class Again:
     cdef public Authenticator _authenticator
     cdef public RateLimiter _limiter
     cdef public SessionSealer _sealer
-    cdef public object _metrics
+    cdef public Metrics _metrics
     cdef public object _wall_clock
 
     cpdef reply(self, Exchange exchange, bytes body, str method, tuple wanted)
+    @cython.locals(known=Known, snapshot=Snapshot)
     cpdef answer(self, Repeat repeat, bytes id, double now_s)

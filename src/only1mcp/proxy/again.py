@@ -31,10 +31,12 @@ class HasSnapshot(Protocol):
 class Known:
     """What was found out about a request; holds nothing of a snapshot, which an idle connection would keep alive."""
 
-    __slots__ = ("max_depth", "method", "path", "principal", "session", "token", "wanted")
+    __slots__ = ("max_depth", "method", "path", "principal", "session", "slot", "token", "wanted")
 
-    def __init__(self, exchange: Exchange, method: str, wanted: Wanted | None) -> None:
+    def __init__(self, exchange: Exchange, method: str, wanted: Wanted | None, slot: int) -> None:
         self.method = method
+        # Where the metrics count it.
+        self.slot = slot
         # The page that answers it, None for the empty answer to `ping`.
         self.wanted = wanted
         self.principal: Principal | None = exchange.principal
@@ -71,7 +73,7 @@ class Again:
         http, message = exchange.http, exchange.message
         assert message is not None
         if len(body) <= COPIED_BYTES and message.id_span is not None:
-            known = Known(exchange, method, wanted)
+            known = Known(exchange, method, wanted, self._metrics.slot_of(method, 200))
             headers = [JSON, *exchange.cors]
             http.may_repeat(Repeat(http.head, http.body, message.id_span, http.peer, headers, self.answer, known))
         exchange.reply(200, body)
@@ -105,6 +107,6 @@ class Again:
         else:
             body = snapshot.pages.again(wanted, id, now_s, self._metrics)
         duration_s = perf_counter() - began
-        self._metrics.request_finished(known.method, 200, duration_s)
+        self._metrics.finished_as(known.slot, duration_s)
         log_again(repeat.head, repeat.peer, len(body), duration_s, principal, known.method)
         return body

@@ -1,3 +1,6 @@
+cimport cython
+
+
 cdef class Page:
     cdef public bytes head
     cdef public bytes tail
@@ -16,6 +19,7 @@ cdef class Pages:
     cdef public Py_ssize_t used_bytes
 
     cpdef bint has(self, tuple wanted)
+    @cython.locals(page=Page)
     cpdef bytes again(self, tuple wanted, bytes id, double now_s, metrics)
     cpdef bytes list(self, message, era, principal, double now_s, metrics)
     cpdef Py_ssize_t _fresh_ms(self, str method, double now_s)

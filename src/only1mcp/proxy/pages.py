@@ -100,9 +100,11 @@ class Pages:
         return wanted in self._pages
 
     def again(self, wanted: Wanted, id: bytes, now_s: float, metrics: Metrics) -> bytes:
-        """Return the answer that a kept page gives to the request with this id."""
+        """Return the answer that a page which is kept (`has`) gives to the request with this id."""
         metrics.cache_hit()
-        return self._pages[wanted].answer(id, 0 if wanted == DISCOVER else self._fresh_ms(wanted[0], now_s))
+        method = wanted[0]
+        page = self._pages[wanted]
+        return page.answer(id, 0 if method == "server/discover" else self._fresh_ms(method, now_s))
 
     def clear(self) -> int:
         """Forget every page; return how many there were."""

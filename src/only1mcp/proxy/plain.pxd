@@ -6,6 +6,7 @@ from only1mcp._fast.known cimport KnownHead
 from only1mcp.backend.connection cimport HttpConnection
 from only1mcp.backend.endpoint cimport Endpoint
 from only1mcp.backend.lane cimport DirectLane
+from only1mcp.frontend.letterhead cimport DatedHead
 from only1mcp.frontend.repeating cimport RepeatingConnection
 from only1mcp.frontend.session cimport SessionSealer
 from only1mcp.metrics cimport Metrics
@@ -49,9 +50,7 @@ cdef class KnownCall:
     cdef public bint _stateless
     cdef public bytes _meta
     cdef public bytes _version
-    cdef public list _headers
-    cdef public bytes _answer_head
-    cdef public long long _answer_second
+    cdef public DatedHead headers
 
     @cython.locals(
         calls=PlainCalls, snapshot=Snapshot, began=double, text=CallText, route=Route, endpoint=Endpoint,
@@ -59,8 +58,6 @@ cdef class KnownCall:
     )
     cpdef bint maybe_begin(self, RepeatingConnection client, KnownHead octets, bytes data, Py_ssize_t size) except -1
 
-    @cython.locals(second=longlong)
-    cpdef bytes answer_head(self, RepeatingConnection client)
     cpdef bint _agrees(self, CallText text, KnownHead octets) except -1
     cpdef bint _may_call(self, Route route) except -1
 

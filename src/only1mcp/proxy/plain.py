@@ -20,6 +20,7 @@ from only1mcp._fast import pick, says, scan
 from only1mcp.backend.endpoint import State
 from only1mcp.backend.lane import MAX_DIRECT_BYTES
 from only1mcp.frontend.http_exchange import HttpExchange
+from only1mcp.frontend.letterhead import DatedHead
 from only1mcp.proxy.access import log_again, wanted
 from only1mcp.proxy.exchange import COPIED_BYTES, JSON, Exchange, Snapshot
 from only1mcp.proxy.ratelimit import RateLimiter, caller_key
@@ -129,9 +130,6 @@ class KnownCall:
     """
 
     __slots__ = (
-        "_answer_head",
-        "_answer_second",
-        "_headers",
         "_limit_key",
         "_mark",
         "_meta",
@@ -142,6 +140,7 @@ class KnownCall:
         "cors",
         "era",
         "head",
+        "headers",
         "principal",
         "revision",
         "session",
@@ -170,10 +169,7 @@ class KnownCall:
         # What stood in `_meta` and has been held against the head; the next one mostly says the same.
         meta = b"" if message.meta is None else message.data[slice(*message.meta)]
         self._meta = meta if len(meta) <= MAX_META_BYTES else b""
-        # The head of the answers, as it is in one second.
-        self._headers = [JSON, *exchange.cors]
-        self._answer_head = b""
-        self._answer_second = -1
+        self.headers = DatedHead([JSON, *exchange.cors])
 
     def maybe_begin(self, client: RepeatingConnection, octets: KnownHead, data: bytes, size: int) -> bool:
         """Take a request with the known head, of `size` octets, if it is a plain call, and send it on.
@@ -219,14 +215,6 @@ class KnownCall:
         call.started = started
         call.begin(head)
         return True
-
-    def answer_head(self, client: RepeatingConnection) -> bytes:
-        """Return the head of an answer but for Content-Length and the empty line."""
-        second = int(time())
-        if second != self._answer_second:
-            self._answer_head = client.head_of_answer(self._headers)
-            self._answer_second = second
-        return self._answer_head
 
     def _agrees(self, text: CallText, octets: KnownHead) -> bool:
         """Return whether the body says what the head says, in the sense of `wire.classify.check_stateless`."""
@@ -319,7 +307,7 @@ class PlainCall:
         known, client = self.known, self.client
         if len(data) - size > COPIED_BYTES or (self.snapshot.rewrites_uris and b'"uri"' in data):
             return False
-        message = self.text.answer(known.answer_head(client), data, size, self.number)
+        message = self.text.answer(client.head_of_answer(known.headers), data, size, self.number)
         if message is None:
             return False
         self.connection.took_answer()
