@@ -79,16 +79,26 @@ def extensions() -> list[Extension]:
         return []
     try:
         from Cython.Build import cythonize
+        from Cython.Compiler import Options
     except ImportError:
         if MODE == "require":
             raise
         print("only1mcp: Cython is not installed, building without the compiled parts", file=sys.stderr)
         return []
-    unchecked = {"boundscheck": DEBUG, "wraparound": False, "cdivision": True, "initializedcheck": DEBUG}
+    # Sixty libraries are held in memory by every process: no texts that only `help` shows, no pickling.
+    Options.docstrings = False
+    common = {"auto_pickle": False}
+    unchecked = {
+        **common,
+        "boundscheck": DEBUG,
+        "wraparound": False,
+        "cdivision": True,
+        "initializedcheck": DEBUG,
+    }
     checked = compiled([f"src/only1mcp/_fast/{name}.pyx" for name in SOURCES], unchecked, cythonize)
     # Annotations speak of Python's types; what is to be a C type stands in the .pxd.
     # Where None stands for an object it is found out, as it would be in Python.
-    checked += compiled(HOT, {"annotation_typing": False, "nonecheck": True}, cythonize)
+    checked += compiled(HOT, {**common, "annotation_typing": False, "nonecheck": True}, cythonize)
     for extension in checked:
         extension.optional = MODE != "require"
     return checked

@@ -14,9 +14,14 @@ async def test_every_batch_is_measured(era: str, stdio: bool) -> None:
     assert min(taken) > 0
 
 
+@pytest.mark.parametrize("era", ["stateless", "handshake"])
+async def test_lists_are_measured(era: str) -> None:
+    assert min(await call.measure(era, call.BATCHES, lists=True)) > 0
+
+
 @pytest.mark.parametrize("stdio", [False, True])
 async def test_a_wrong_answer_is_noticed(stdio: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(call, "_batches", lambda pair, _calls: _spoiled(pair, monkeypatch))
+    monkeypatch.setattr(call, "_batches", lambda call_once, _calls: _spoiled(call_once.__self__, monkeypatch))
     await call.measure("stateless", 1, stdio=stdio)
 
 
