@@ -19,8 +19,8 @@ LAUNCHER = Path(sys.executable).with_name("only1mcp")
 SMALL = Path(__file__).with_name("small_service.py")
 TIMEOUT_S = 60.0
 
-# Stands in for `systemctl` where no systemd runs: one service, whose folder is $STAND_IN. With a file `unkillable` there
-# neither `stop` nor `kill` succeeds, with `absent` there is no such unit.
+# Stands in for `systemctl` where no systemd runs: one service, whose folder is $STAND_IN. With a file `unkillable`
+# there neither `stop` nor `kill` succeeds, with `absent` there is no such unit.
 SYSTEMCTL = r"""
 cd "$STAND_IN" || exit 1
 running() {

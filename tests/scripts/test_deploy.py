@@ -194,7 +194,7 @@ def test_an_answer_of_somebody_else_does_not_count(served: Host, tmp_path: Path)
     served.release("2.0.0", CRASHING)
     elsewhere = tmp_path / "health"
     elsewhere.write_text("ok")
-    with web(tmp_path) as url:
+    with Web(tmp_path) as url:
         done = served.deploy("2.0.0", DEPLOY_HEALTH_URL=f"{url}/health", **FEW)
     assert (done.returncode, "the service is failed" in done.stderr) == (4, True), done.stderr
     assert served.state() == ("1.0.0", None)
@@ -238,7 +238,8 @@ def test_a_disk_that_takes_nothing(host: Host, options: str, said: str) -> None:
     folder = host.binary.parent
     shutil.copy(small, host.binary.parent.parent / "old")
     script = f"""
-        mount -t tmpfs -o size=64k tmpfs {folder} && cp -p {folder.parent}/old {host.binary} && touch {folder}/x {folder}/y
+        mount -t tmpfs -o size=64k tmpfs {folder}
+        cp -p {folder.parent}/old {host.binary} && touch {folder}/x {folder}/y
         mount -o remount,{options} {folder}
         "$@"
         echo "status $?"
@@ -265,7 +266,7 @@ def lines_until(process: subprocess.Popen[str], word: str) -> None:
     raise AssertionError(f"{word!r} was never said: {process.communicate()}")
 
 
-class web:
+class Web:
     """A web server for the files of a folder; `with` gives its address."""
 
     def __init__(self, folder: Path) -> None:
@@ -286,7 +287,7 @@ class web:
 
 
 def test_download_over_http(served: Host) -> None:
-    with web(served.releases) as url:
+    with Web(served.releases) as url:
         pid = served.pid
         untouched(served, pid, served.deploy("9.9.9", DEPLOY_RELEASES=url), "cannot download")
         done = served.deploy("1.1.0", DEPLOY_RELEASES=url)
