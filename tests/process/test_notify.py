@@ -1,4 +1,4 @@
-"""A service manager that asks is told when the proxy listens and when it stops; one that cannot be told changes nothing."""
+"""A service manager is told when the proxy listens and when it stops; one that cannot be told changes nothing."""
 
 from __future__ import annotations
 
