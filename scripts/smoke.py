@@ -1,8 +1,8 @@
 """Uses a deployed proxy as its clients do: `python -m scripts.smoke URL` waits for its health, then asks for tools.
 
-URL is the address without a path. `/health` must answer 200 within `--wait` seconds and `/ready` too; the MCP endpoint
-must list its tools in both eras, with the token in ONLY1MCP_TOKEN where clients need one, and refuse a wrong one;
-`--version` is what it must say it is.
+URL is the address without a path. Within `--wait` seconds `/health` must answer 200, then `/ready`, then the MCP
+endpoint must list its tools, in both eras, with the token in ONLY1MCP_TOKEN where clients need one; a wrong token must
+be refused, and `--version` be what it says it is.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 TIMEOUT_S = 30
 EVERY_S = 2.0
 LIMIT_BYTES = 16 << 20
 HANDSHAKE, STATELESS = "2025-11-25", "2026-07-28"
 META = "io.modelcontextprotocol/"
+Answer = TypeVar("Answer")
 
 
 class Wrong(Exception):
@@ -79,12 +81,12 @@ def main() -> None:
     client = Client(options.url, os.environ.get("ONLY1MCP_TOKEN"))
     try:
         for path in ("/health", "/ready"):
-            until(lambda path=path: client.get(path), 200, options.wait, path)
+            patiently(partial(probe, client, path), options.wait)
             print(f"ok      {path}")
-        said = handshake(client)
-        print(f"ok      tools in the handshake era: {said[1]}")
-        if options.version and said[0] != options.version.removeprefix("v"):
-            raise Wrong(f"it is version {said[0]}, not {options.version}")
+        version, tools = patiently(partial(handshake, client), options.wait)
+        print(f"ok      tools in the handshake era: {tools}")
+        if options.version and version != options.version.removeprefix("v"):
+            raise Wrong(f"it is version {version}, not {options.version}")
         print(f"ok      tools in the stateless era: {stateless(client)}")
         if client.token:
             status, _, _ = client.ask(*listing(), token="wrong")
@@ -95,20 +97,25 @@ def main() -> None:
         sys.exit(f"FAILED  {options.url}: {wrong}")
 
 
-def until(ask: Callable[[], int], wanted: int, wait_s: float, what: str) -> None:
-    """Ask until the status is the wanted one."""
+def patiently(ask: Callable[[], Answer], wait_s: float) -> Answer:
+    """Ask until nothing is wrong any more: backends may take longer to start than the proxy."""
     deadline = time.monotonic() + wait_s
     while True:
         try:
-            status = ask()
-            said = f"{what} answers {status}"
+            return ask()
         except Wrong as wrong:
-            status, said = 0, f"{what}: {wrong}"
-        if status == wanted:
-            return
-        if time.monotonic() + EVERY_S > deadline:
-            raise Wrong(f"{said}, also after {wait_s:g} s")
+            if time.monotonic() + EVERY_S > deadline:
+                raise Wrong(f"{wrong}, also after {wait_s:g} s") from None
         time.sleep(EVERY_S)
+
+
+def probe(client: Client, path: str) -> None:
+    try:
+        status = client.get(path)
+    except Wrong as wrong:
+        raise Wrong(f"{path}: {wrong}") from wrong
+    if status != 200:
+        raise Wrong(f"{path} answers {status}")
 
 
 def handshake(client: Client) -> tuple[str, int]:
