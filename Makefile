@@ -22,7 +22,7 @@ DEV := $(VENV)/.stamp-dev
 
 .DEFAULT_GOAL := help
 .PHONY: help build run test test-quick lint format coverage bench bench-peers conformance debug sdist wheel sdist-check clean
-.PHONY: packages test-portable lint-workflows lint-scripts licenses audit sbom bench-compare bench-comment release-check
+.PHONY: packages test-portable lint-workflows lint-scripts licenses audit sbom wheel-published bench-compare bench-comment release-check
 .PHONY: checksums github-release image-push image-index deploy smoke-test announce
 
 help: ## Show the targets
@@ -126,14 +126,19 @@ licenses: $(DEV) ## Refuse what may not be distributed
 	$(BIN)/python -m scripts.licenses
 
 RELEASE_TOOLS := build/release-tools
+RELEASE_BIN := $(RELEASE_TOOLS)/$(notdir $(BIN))
 $(RELEASE_TOOLS)/.stamp: pyproject.toml
 	$(PYTHON) -m venv $(RELEASE_TOOLS)
 	$(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["release"], sep="\n")' > $(RELEASE_TOOLS)/requires.txt
-	$(RELEASE_TOOLS)/bin/python -m pip --disable-pip-version-check --quiet install -r $(RELEASE_TOOLS)/requires.txt
+	$(RELEASE_BIN)/python -m pip --disable-pip-version-check --quiet install -r $(RELEASE_TOOLS)/requires.txt
 	@touch $@
 
+# Needs containers on Linux; elsewhere the system's own compiler.
+wheel-published: $(RELEASE_TOOLS)/.stamp ## Build the wheels that are published, of the source distribution in dist/
+	$(RELEASE_BIN)/cibuildwheel --config-file cibuildwheel.toml --output-dir dist dist/only1mcp-*.tar.gz
+
 audit: $(DEV) $(RELEASE_TOOLS)/.stamp ## Ask for known vulnerabilities (AUDIT_ARGS=--require: no answer is a failure)
-	$(BIN)/python -m scripts.audit $(AUDIT_ARGS) $(RELEASE_TOOLS)/bin/pip-audit
+	$(BIN)/python -m scripts.audit $(AUDIT_ARGS) $(RELEASE_BIN)/pip-audit
 
 # Of an environment with nothing but the package and what it needs.
 SBOM ?= dist/only1mcp.cdx.json
@@ -143,7 +148,7 @@ sbom: $(BUILT) $(RELEASE_TOOLS)/.stamp ## Write what the package consists of int
 	ONLY1MCP_EXTENSIONS=skip build/sbom/bin/python -m pip --disable-pip-version-check --quiet install .
 	build/sbom/bin/python -m pip --disable-pip-version-check --quiet uninstall --yes pip setuptools
 	mkdir -p $(dir $(SBOM))
-	$(RELEASE_TOOLS)/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --of JSON -o $(SBOM) build/sbom/bin/python
+	$(RELEASE_BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --of JSON -o $(SBOM) build/sbom/bin/python
 
 release-check: $(DEV) ## Say whether VERSION can be released from here
 	@$(BIN)/python -m scripts.release_check $(RELEASE_CHECK_ARGS) $(if $(BASE_REVISION),--base "$$BASE_REVISION") "$$VERSION"
