@@ -265,6 +265,14 @@ read_variables() {
         die "this host is $here, not $environment (ONLY1MCP_ENV in $DEPLOY_ENVIRONMENT_FILE)"
 }
 
+# Runs in a process of its own. Not `env NAME=VALUE`: everybody on the host can read the arguments of a process.
+with_variables() {
+    local name
+    for name in $(compgen -e); do unset "$name" || true; done
+    for name in "${variables[@]}"; do export "${name?}" || true; done
+    exec timeout 60 "$@"
+}
+
 # The configuration is read with the environment, and by the user, that the service has.
 validate() {
     local -a as=()
@@ -272,7 +280,7 @@ validate() {
     if [[ $(id -u) == 0 ]] && id -u "$DEPLOY_USER" >/dev/null 2>&1; then
         as=(runuser -u "$DEPLOY_USER" --)
     fi
-    run timeout 60 "${as[@]}" env -i "${variables[@]}" "$stage/candidate" validate --config "$DEPLOY_CONFIG" ||
+    run with_variables "${as[@]}" "$stage/candidate" validate --config "$DEPLOY_CONFIG" ||
         die "the configuration $DEPLOY_CONFIG is not valid for it"
 }
 

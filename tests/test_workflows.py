@@ -84,10 +84,7 @@ def test_an_action_is_the_same_commit_everywhere() -> None:
 
 @by_file
 def test_every_command_is_a_make_target(file: Path) -> None:
-    for step in steps(file):
-        command = step.get("run")
-        if command is None:
-            continue
+    for command in sorted({step["run"] for step in steps(file) if "run" in step}):
         if command == ".ci/packages":  # what `make packages` runs, where there is no make yet
             continue
         words = command.split()

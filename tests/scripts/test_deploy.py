@@ -148,8 +148,12 @@ def test_the_configuration_is_read_as_the_service_reads_it(real: Host) -> None:
     real.variables.write_text(f"{secret}ONLY1MCP_ENV='staging'")
     untouched(real, pid, real.deploy("1.1.0", "production"), "this host is staging, not production")
     real.environment["SECRET_OF_THE_SERVICE"] = "x" * 32  # of the service that the stand-in starts
+    arguments = real.tools / "arguments"
+    real.tool("timeout", f'echo "$@" >> {arguments}; exec {shutil.which("timeout")} "$@"')
     assert real.deploy("1.1.0", "staging").returncode == 0
     assert real.state() == ("1.1.0", "1.0.0")
+    assert "validate" in arguments.read_text()
+    assert "x" * 32 not in arguments.read_text()  # which everybody could read
 
 
 def test_where_only_the_service_can_read_its_secrets(served: Host) -> None:
