@@ -142,7 +142,7 @@ audit: $(DEV) $(RELEASE_TOOLS)/.stamp ## Ask for known vulnerabilities (AUDIT_AR
 
 # Of an environment with nothing but the package and what it needs.
 SBOM ?= dist/only1mcp.cdx.json
-sbom: $(BUILT) $(RELEASE_TOOLS)/.stamp ## Write what the package consists of into dist/ (CycloneDX)
+sbom: $(TOOLS) $(RELEASE_TOOLS)/.stamp ## Write what the package consists of into dist/ (CycloneDX)
 	rm -rf build/sbom
 	$(BIN)/python -m venv build/sbom
 	ONLY1MCP_EXTENSIONS=skip build/sbom/bin/python -m pip --disable-pip-version-check --quiet install .
