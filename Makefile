@@ -148,7 +148,8 @@ sbom: $(TOOLS) $(RELEASE_TOOLS)/.stamp ## Write what the package consists of int
 	ONLY1MCP_EXTENSIONS=skip build/sbom/bin/python -m pip --disable-pip-version-check --quiet install .
 	build/sbom/bin/python -m pip --disable-pip-version-check --quiet uninstall --yes pip setuptools
 	mkdir -p $(dir $(SBOM))
-	$(RELEASE_BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --of JSON -o $(SBOM) build/sbom/bin/python
+	sed "s/^dynamic = .*/version = \"$$(build/sbom/bin/only1mcp --version | cut -d ' ' -f 2)\"/" pyproject.toml > build/sbom/pyproject.toml
+	$(RELEASE_BIN)/cyclonedx-py environment --pyproject build/sbom/pyproject.toml --output-reproducible --of JSON -o $(SBOM) build/sbom/bin/python
 
 release-check: $(DEV) ## Say whether VERSION can be released from here
 	@$(BIN)/python -m scripts.release_check $(RELEASE_CHECK_ARGS) $(if $(BASE_REVISION),--base "$$BASE_REVISION") "$$VERSION"
