@@ -4,10 +4,12 @@
 
 PYTHON ?= python3
 VENV := .venv
-BIN := $(VENV)/bin
+BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PXD := $(wildcard src/only1mcp/*.pxd src/only1mcp/*/*.pxd)
 PYX := $(wildcard src/only1mcp/_fast/*.pyx) $(PXD) $(wildcard $(PXD:.pxd=.py))
+# `skip` builds without the compiled parts
+EXTENSIONS ?= require
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 # make run ARGS="--port 8081"
@@ -20,6 +22,8 @@ DEV := $(VENV)/.stamp-dev
 
 .DEFAULT_GOAL := help
 .PHONY: help build run test test-quick lint format coverage bench bench-peers conformance debug sdist wheel sdist-check clean
+.PHONY: packages test-portable lint-workflows lint-scripts licenses audit sbom wheel-published bench-compare bench-comment release-check
+.PHONY: checksums github-release image-push image-index deploy smoke-test announce
 
 help: ## Show the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | sort | while IFS="$$(printf '\t')" read -r name text; do \
@@ -35,7 +39,7 @@ $(TOOLS): pyproject.toml
 	@touch $@
 
 $(BUILT): $(TOOLS) setup.py $(PYX)
-	ONLY1MCP_EXTENSIONS=require $(PIP) install --no-build-isolation -e .
+	ONLY1MCP_EXTENSIONS=$(EXTENSIONS) $(PIP) install --no-build-isolation -e .
 	@touch $@
 
 $(DEV): $(BUILT)
@@ -51,14 +55,24 @@ run: $(BUILT) ## Start the proxy with two demo backends
 test: lint ## Build, lint, run every test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
+test-portable: $(DEV) ## Run the tests that no system differs in, and use what was built
+	$(BIN)/python -m pytest tests/_fast tests/wire tests/config tests/loadgen $(PYTEST_ARGS)
+	$(BIN)/python -I wheels/smoke.py $(if $(filter skip,$(EXTENSIONS)),plain,compiled)
+
 test-quick: $(DEV) ## Run the tests that are not marked slow
 	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
 
-lint: $(DEV) ## ruff, cython-lint, mypy
+lint: $(DEV) lint-workflows lint-scripts ## ruff, cython-lint, mypy, and what workflows and scripts need
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/cython-lint src/only1mcp/_fast
 	$(BIN)/mypy
+
+lint-workflows: $(DEV) ## zizmor and actionlint on the workflows
+	@PATH="$(abspath $(BIN)):$$PATH" scripts/lint_workflows.sh
+
+lint-scripts: $(DEV) ## shellcheck on the scripts
+	$(BIN)/shellcheck scripts/*.sh $(wildcard .ci/*)
 
 format: $(DEV) ## Format the code
 	$(BIN)/ruff check --fix .
@@ -70,6 +84,13 @@ coverage: $(DEV) ## Run every test and report coverage by branch
 bench: $(DEV) ## Run the benchmarks
 	$(BIN)/python -m pytest benches/micro --benchmark-enable --benchmark-group-by=group --benchmark-columns=median,iqr,rounds
 	$(BIN)/python -m benches.loopback $(BENCH_ARGS)
+
+BASE ?= ../base
+bench-compare: ## Compare what a call costs with another clone: make bench-compare BASE=../base
+	$(PYTHON) -m scripts.compare_bench $(BASE) . $(BENCH_ARGS)
+
+bench-comment: ## Comment on pull request $NUMBER with $REPORT
+	@scripts/bench_comment.sh
 
 bench-peers: $(DEV) ## Install other gateways into build/peers and compare with them
 	$(BIN)/python -m benches.peers.install
@@ -95,6 +116,65 @@ wheel: $(DEV) ## Build a wheel for this machine into dist/, from the source dist
 
 sdist-check: $(DEV) ## Install the source distribution with, without and with a broken compiler, and use each
 	$(BIN)/python scripts/sdist_check.py
+
+# What releases and deployments need; the workflows run these, and each runs here as well (docs/release.md). Names of
+# tags and the like reach the scripts through the environment: neither make nor the shell looks into them.
+packages: ## Install the Debian packages that tests use
+	@.ci/packages
+
+licenses: $(DEV) ## Refuse what may not be distributed
+	$(BIN)/python -m scripts.licenses
+
+RELEASE_TOOLS := build/release-tools
+RELEASE_BIN := $(RELEASE_TOOLS)/$(notdir $(BIN))
+$(RELEASE_TOOLS)/.stamp: pyproject.toml
+	$(PYTHON) -m venv $(RELEASE_TOOLS)
+	$(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["release"], sep="\n")' > $(RELEASE_TOOLS)/requires.txt
+	$(RELEASE_BIN)/python -m pip --disable-pip-version-check --quiet install -r $(RELEASE_TOOLS)/requires.txt
+	@touch $@
+
+# Needs containers on Linux; elsewhere the system's own compiler.
+wheel-published: $(RELEASE_TOOLS)/.stamp ## Build the wheels that are published, of the source distribution in dist/
+	$(RELEASE_BIN)/cibuildwheel --config-file cibuildwheel.toml --output-dir dist dist/only1mcp-*.tar.gz
+
+audit: $(DEV) $(RELEASE_TOOLS)/.stamp ## Ask for known vulnerabilities (AUDIT_ARGS=--require: no answer is a failure)
+	$(BIN)/python -m scripts.audit $(AUDIT_ARGS) $(RELEASE_BIN)/pip-audit
+
+# Of an environment with nothing but the package and what it needs.
+SBOM ?= dist/only1mcp.cdx.json
+sbom: $(TOOLS) $(RELEASE_TOOLS)/.stamp ## Write what the package consists of into dist/ (CycloneDX)
+	rm -rf build/sbom
+	$(BIN)/python -m venv build/sbom
+	ONLY1MCP_EXTENSIONS=skip build/sbom/bin/python -m pip --disable-pip-version-check --quiet install .
+	build/sbom/bin/python -m pip --disable-pip-version-check --quiet uninstall --yes pip setuptools
+	mkdir -p $(dir $(SBOM))
+	sed "s/^dynamic = .*/version = \"$$(build/sbom/bin/only1mcp --version | cut -d ' ' -f 2)\"/" pyproject.toml > build/sbom/pyproject.toml
+	$(RELEASE_BIN)/cyclonedx-py environment --pyproject build/sbom/pyproject.toml --output-reproducible --of JSON -o $(SBOM) build/sbom/bin/python
+
+release-check: $(DEV) ## Say whether VERSION can be released from here
+	@$(BIN)/python -m scripts.release_check $(RELEASE_CHECK_ARGS) $(if $(BASE_REVISION),--base "$$BASE_REVISION") "$$VERSION"
+
+checksums: ## Write dist/SHA256SUMS
+	cd dist && rm -f SHA256SUMS && sha256sum -- * > ../SHA256SUMS.new && mv ../SHA256SUMS.new SHA256SUMS
+
+github-release: ## Make the GitHub release of VERSION from dist/
+	@scripts/github_release.sh "$$VERSION" dist
+
+BUILDER ?= docker
+image-push: ## Push IMAGE to its registry
+	$(BUILDER) push "$$IMAGE"
+
+image-index: ## Make IMAGE in its registry one name for those of IMAGES
+	$(BUILDER) buildx imagetools create --tag "$$IMAGE" $$IMAGES
+
+deploy: ## Deploy VERSION to ENVIRONMENT on the host SSH_HOST
+	@scripts/deploy_remote.sh "$$VERSION" $$ENVIRONMENT
+
+smoke-test: ## Use the proxy at URL as clients do (VERSION=1.2.0: and see that it is that)
+	@$(PYTHON) -m scripts.smoke $(if $(VERSION),--version "$$VERSION") "$$URL"
+
+announce: ## Tell of a deployment: HOW is issue or message
+	@$(PYTHON) -m scripts.announce "$$HOW" "$$VERSION" "$$ENVIRONMENT" "$$URL" --run "$$RUN"
 
 clean: ## Remove everything that was built
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks .coverage

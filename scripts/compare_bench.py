@@ -12,6 +12,8 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
+import secrets
 import statistics
 import subprocess
 import sys
@@ -74,6 +76,7 @@ def main() -> None:
     parser.add_argument("--threshold", type=float, default=THRESHOLD, help="what is a change beyond the noise (0.10)")
     parser.add_argument("--no-build", action="store_true", help="both checkouts have a .venv that is up to date")
     parser.add_argument("--output", type=Path, help="write the Markdown there too")
+    parser.add_argument("--github", action="store_true", help="to the summary and the output `report` of a step, too")
     parser.add_argument("--strict", action="store_true", help="exit 1 when a row is slower")
     options = parser.parse_args()
     if options.rounds < FEWEST_ROUNDS:
@@ -88,6 +91,8 @@ def main() -> None:
     print(text)
     if options.output is not None:
         options.output.write_text(text + "\n")
+    if options.github:
+        to_github(text)
     if options.strict and any(row.verdict(options.threshold) == "slower" for row in compared):
         sys.exit(1)
 
@@ -139,6 +144,14 @@ def render(compared: list[Compared], threshold: float, rounds: int, seconds: int
     )
     lines += ["", notes]
     return "\n".join(lines)
+
+
+def to_github(text: str) -> None:
+    """Append to the files that GitHub names; what ends the value is random, so that nothing in the report can."""
+    end = f"end-{secrets.token_hex(16)}"
+    for variable, written in (("GITHUB_STEP_SUMMARY", text), ("GITHUB_OUTPUT", f"report<<{end}\n{text}\n{end}")):
+        with open(os.environ[variable], "a", encoding="utf-8") as file:
+            file.write(written + "\n")
 
 
 def note(text: str) -> None:

@@ -57,9 +57,21 @@ def test_the_report() -> None:
     assert render([same], THRESHOLD, 3, 1).splitlines()[1] == "### Benchmark: no change beyond the noise"
 
 
-def test_the_workflow_finds_its_own_comment() -> None:
-    workflow = (Path(compare_bench.__file__).parents[1] / ".github" / "workflows" / "bench.yml").read_text()
-    assert f'startswith("{MARKER}")' in workflow
+def test_the_script_finds_its_own_comment() -> None:
+    script = Path(compare_bench.__file__).with_name("bench_comment.sh").read_text()
+    assert f'startswith("{MARKER}")' in script
+
+
+def test_the_report_goes_to_github_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {name: tmp_path / name for name in ("GITHUB_STEP_SUMMARY", "GITHUB_OUTPUT")}
+    for name, file in files.items():
+        file.write_text("before\n")
+        monkeypatch.setenv(name, str(file))
+    compare_bench.to_github("one\nreport<<end\nend\ntwo")
+    assert files["GITHUB_STEP_SUMMARY"].read_text() == "before\none\nreport<<end\nend\ntwo\n"
+    before, head, *body, end = files["GITHUB_OUTPUT"].read_text().splitlines()
+    assert (before, head) == ("before", f"report<<{end}")
+    assert body == ["one", "report<<end", "end", "two"]
 
 
 def test_too_few_rounds_are_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,6 +27,7 @@ from only1mcp.frontend.session import SESSION_LIFETIME_S, SessionSealer
 from only1mcp.metrics import Metrics
 from only1mcp.process import descriptors
 from only1mcp.process.memory import keep_freed_memory
+from only1mcp.process.notify import READY, STOPPING, notify
 from only1mcp.process.scrape import ScrapeApplication
 from only1mcp.proxy.asker import ClientAsker
 from only1mcp.proxy.auth import Authenticator
@@ -254,12 +255,14 @@ async def _serve(config: Config, on_started: Callable[[Worker], None], door: Doo
         if await _unless(stop, worker.start()):
             _tame_garbage_collector()
             on_started(worker)
+            notify(READY)
             if door is None:
                 await stop.wait()
             else:
                 await _unless(stop, door.serve(worker.pipeline))
             drain_s = config.proxy.timeouts.drain_s
             log.info("process.stopping", extra={"fields": {"drain_s": drain_s}})
+            notify(STOPPING)
     finally:
         if not await _unless(hurry, worker.stop(drain_s)):
             await worker.stop(0.0)
