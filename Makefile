@@ -19,7 +19,7 @@ BUILT := $(VENV)/.stamp-built
 DEV := $(VENV)/.stamp-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-quick lint format coverage bench bench-peers conformance debug sdist wheel sdist-check clean
+.PHONY: help build run test test-quick lint format coverage bench bench-peers conformance matrix debug sdist wheel sdist-check clean
 
 help: ## Show the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | sort | while IFS="$$(printf '\t')" read -r name text; do \
@@ -77,6 +77,9 @@ bench-peers: $(DEV) ## Install other gateways into build/peers and compare with 
 
 conformance: $(DEV) ## Run the official conformance suite and record the result in docs/
 	$(BIN)/python -m scripts.conformance
+
+matrix: $(DEV) ## Run each official SDK with each, and write the table into docs/eras.md
+	$(BIN)/python -m scripts.matrix
 
 # The editable build stays as it is: this one lives in build/debug and is put before it on the path.
 SANITIZE ?= address,undefined
