@@ -18,7 +18,8 @@ def measure() -> list[str]:
         tempfile.TemporaryDirectory(prefix="only1mcp-matrix-") as name,
         matrix.started(installed, Path(name)) as started,
     ):
-        return [*matrix.table_head(), *(matrix.table_row(client, started.row(client)) for client in matrix.PARTIES)]
+        rows = started.rows()
+    return [*matrix.table_head(), *(matrix.table_row(client, row) for client, row in rows.items())]
 
 
 def written(page: str, table: list[str]) -> str:

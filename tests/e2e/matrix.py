@@ -20,11 +20,21 @@ PAGE = third_party.ROOT / "docs" / "eras.md"
 BEGIN, END = "<!-- written by scripts/matrix.py -->", "<!-- end of what scripts/matrix.py writes -->"
 PYTHON_CLIENTS = Path(__file__).with_name("clients")
 ROW_TIMEOUT_S = 240.0
+ROWS_AT_ONCE = 2
 TOOLS = list(json.loads((third_party.SERVERS / "matrix_tools.json").read_text()))
 FEATURES = ["list", "call", "elicitation", "sampling", "both in turn", "progress", "cancellation", "list change"]
 
 # What a client has seen of a server, by feature; {"error": ...} in its place where it could not even connect.
 Seen = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a client has seen of each server: by HTTP, without the proxy, and of servers on pipes."""
+
+    http: dict[str, Seen]
+    alone: dict[str, Seen]
+    pipe: dict[str, Seen]
 
 
 @dataclass(frozen=True)
@@ -93,7 +103,7 @@ class Installed:
 
 
 class Matrix:
-    """All servers over HTTP, and the proxy before them. Rows are run one at a time: a list changes for everybody."""
+    """All servers over HTTP, and the proxy before them."""
 
     def __init__(self, installed: Installed, servers: dict[str, str], url: str, directory: Path) -> None:
         self._installed = installed
@@ -101,16 +111,18 @@ class Matrix:
         self._url = url
         self._directory = directory
 
-    def row(self, client: Party) -> dict[str, dict[str, Seen]]:
-        """Return what the client has seen of each server: by HTTP, by a pipe, and alone (without the proxy)."""
-        with ThreadPoolExecutor(1) as beside:
-            # A proxy and children that nobody else has: one user's, and what children ask is certain to be for them.
-            piped = beside.submit(self._piped, client)
-            seen = {
-                "http": self._run(client, "http", dict.fromkeys(self._servers, self._url)),
-                "alone": self._run(client, "alone", self._servers),
-            }
-            return {**seen, "pipe": piped.result()}
+    def rows(self) -> dict[Party, Row]:
+        """Run all clients, some at a time, so that they also stand in each other's way."""
+        with ThreadPoolExecutor(ROWS_AT_ONCE) as executor:
+            return dict(zip(PARTIES, executor.map(self._row, PARTIES), strict=True))
+
+    def _row(self, client: Party) -> Row:
+        # A proxy and children that nobody else has: one user's, and what children ask is certain to be for them.
+        return Row(
+            http=self._run(client, "http", dict.fromkeys(self._servers, self._url)),
+            alone=self._run(client, "alone", self._servers),
+            pipe=self._piped(client),
+        )
 
     def _piped(self, client: Party) -> dict[str, Seen]:
         servers = []
@@ -194,14 +206,14 @@ def _plain(seen: Any) -> Any:
     return seen
 
 
-def table_row(client: Party, row: dict[str, dict[str, Seen]]) -> str:
+def table_row(client: Party, row: Row) -> str:
     """Return the client's line in the table of docs/eras.md."""
     cells = []
     for server in PARTIES:
-        cell = _cell(row["http"][server.name], client, server)
-        alone = _cell(row["alone"][server.name], client, server)
+        cell = _cell(row.http[server.name], client, server)
+        alone = _cell(row.alone[server.name], client, server)
         cells.append(cell if cell == alone else f"{cell} (alone: {alone})")
-    cells += [_cell(row["pipe"][server.name], client, server) for server in ON_PIPES]
+    cells += [_cell(row.pipe[server.name], client, server) for server in ON_PIPES]
     return f"| {client.title} | " + " | ".join(cells) + " |"
 
 

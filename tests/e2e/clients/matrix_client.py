@@ -18,8 +18,8 @@ import mcp_types as types
 from mcp import Client
 from mcp.shared.exceptions import MCPDeprecationWarning
 
-FEATURE_S = 15.0
-CELL_S = 60.0
+FEATURE_S = 30.0
+CELL_S = 120.0
 
 
 class Cell:
@@ -89,8 +89,15 @@ class Cell:
         async with self.listening():
             before = grown in await self.list()
             await self.call("grow", key=self.key)
+            return {"before": before, "after": await self.hear_of(grown)}
+
+    async def hear_of(self, grown: str) -> bool:
+        """Look into the list whenever it is said to have changed: others change it, too."""
+        while True:
             await self.told.wait()
-            return {"before": before, "after": grown in await self.list()}
+            self.told.clear()
+            if grown in await self.list():
+                return True
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[None]:

@@ -12,8 +12,8 @@ from typing import Any
 from mcp import ClientSession, types
 from mcp.client.streamable_http import streamable_http_client
 
-FEATURE_S = 15.0
-CELL_S = 60.0
+FEATURE_S = 30.0
+CELL_S = 120.0
 
 
 class Cell:
@@ -84,8 +84,15 @@ class Cell:
         grown = f"{self.server}_{self.key}"
         before = grown in await self.list()
         await self.call("grow", key=self.key)
-        await self.told.wait()
-        return {"before": before, "after": grown in await self.list()}
+        return {"before": before, "after": await self.hear_of(grown)}
+
+    async def hear_of(self, grown: str) -> bool:
+        """Look into the list whenever it is said to have changed: others change it, too."""
+        while True:
+            await self.told.wait()
+            self.told.clear()
+            if grown in await self.list():
+                return True
 
     async def everything(self) -> dict[str, Any]:
         features: dict[str, Callable[[], Awaitable[Any]]] = {

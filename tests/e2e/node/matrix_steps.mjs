@@ -2,8 +2,8 @@
 
 import { text as read } from 'node:stream/consumers';
 
-const FEATURE_MS = 15_000;
-const CELL_MS = 60_000;
+const FEATURE_MS = 30_000;
+const CELL_MS = 120_000;
 
 /**
  * `open(cell)` connects a client of the plan's `mode` to `cell.url` and returns how this SDK is spoken to:
@@ -24,6 +24,10 @@ class Cell {
 
   constructor({ client, mode }, server, url, key) {
     Object.assign(this, { name: client, mode, server, url: new URL(url), key });
+    this.awaitChange();
+  }
+
+  awaitChange() {
     this.changed = new Promise((resolve) => {
       this.told = resolve;
     });
@@ -75,8 +79,12 @@ const FEATURES = {
     const grown = `${cell.server}_${cell.key}`;
     const before = (await list(cell, peer)).includes(grown);
     await call(cell, peer, 'grow', { key: cell.key });
-    await cell.changed;
-    return { before, after: (await list(cell, peer)).includes(grown) };
+    // Look into the list whenever it is said to have changed: others change it, too.
+    do {
+      await cell.changed;
+      cell.awaitChange();
+    } while (!(await list(cell, peer)).includes(grown));
+    return { before, after: true };
   },
 };
 

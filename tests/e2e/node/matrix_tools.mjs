@@ -5,7 +5,7 @@ import { readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { parseArgs } from 'node:util';
 
-const WAIT_MS = 10_000;
+const WAIT_MS = 20_000;
 const SCHEMAS = JSON.parse(readFileSync(new URL('../../fixtures/servers/matrix_tools.json', import.meta.url)));
 
 export const options = parseArgs({
