@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 from tests.e2e import third_party
-from tests.e2e.gateway import http_backend, stdio_backend, wait_for_tools
+from tests.e2e.gateway import BACKENDS_START_S, http_backend, stdio_backend, wait_for_tools
 from tests.e2e.processes import Proxy, Server, descendants, until
-from tests.e2e.test_hostile_client import started
-from tests.mcp_backend import Call, Outcome, text
+from tests.e2e.test_hostile_client import MEBI, Usage, started
+from tests.mcp_backend import Backend, Call, Outcome, text
 from tests.mcp_caller import HANDSHAKE, Caller, Fields, Reply
-from tests.process.test_changes import Stream
+from tests.process.test_changes import Stream, attached, listening
 from tests.proxy.asked import FORM, answer_of, answered, ask, asking, asks_of, call, tool_calls
 from tests.proxy.dialogue import ACCEPTED, Client, Curious
 
@@ -212,7 +212,9 @@ class Mortal:
         os.kill(pid, signal.SIGKILL)
         self._lives += 1
         up = "backend.up backend=mortal"
-        await asyncio.to_thread(until, lambda: self.proxy.output.count(up) == self._lives, PROMPT_S, "another life")
+        await asyncio.to_thread(
+            until, lambda: self.proxy.output.count(up) == self._lives, BACKENDS_START_S, "another life"
+        )
 
 
 @asynccontextmanager
@@ -291,3 +293,63 @@ async def test_a_server_that_holds_nothing_may_be_killed_while_clients_think(
 
 async def asked_and_answered(caller: Caller) -> str:
     return (await call(caller, "mortal_ask", **answered(await call(caller, "mortal_ask")))).text
+
+
+# Listeners that do not read.
+
+
+async def test_listeners_that_stop_reading(tmp_path: Path) -> None:
+    """They are cut off when too much waits for them; who reads is told everything, and memory stays small."""
+    uris = [f"test://{number}/{'x' * 4000}" for number in range(100)]
+    again = asyncio.Event()
+
+    async def listen(call: Call) -> Outcome:
+        meta = {"io.modelcontextprotocol/subscriptionId": call.message["id"]}
+        granted = {"notifications": call.params["notifications"], "_meta": meta}
+        await call.say(method="notifications/subscriptions/acknowledged", params=granted)
+        while call.params["notifications"].get("resourceSubscriptions"):
+            await again.wait()
+            again.clear()
+            for uri in uris:
+                await call.say(method="notifications/resources/updated", params={"uri": uri, "_meta": meta})
+        return await call.backend.hold(call)
+
+    backend = Backend(resources=[{"uri": uri, "name": "r"} for uri in uris], scripts={"subscriptions/listen": listen})
+    async with started(tmp_path, backend) as proxy, AsyncExitStack() as stack:
+
+        async def connected() -> Caller:
+            return await stack.enter_async_context(Caller(proxy.port))
+
+        reader = await listening(await connected(), resourceSubscriptions=uris)
+        assert len((await reader.next())["params"]["notifications"]["resourceSubscriptions"]) == len(uris)
+        session, *deaf = [await connected() for _ in range(4)]
+        await session.initialize()
+        for uri in uris:
+            assert (await session.ask("resources/subscribe", uri=uri)).result == {}
+        for caller in deaf[1:]:
+            await (await listening(caller, resourceSubscriptions=uris)).next()
+        await attached(deaf[0], str(session.session))
+        for caller in deaf:
+            caller.writer.transport.pause_reading()
+        usage = Usage(proxy)
+        # What the kernel takes for them comes to a few megabytes.
+        for _ in range(30):
+            again.set()
+            assert {(await reader.next())["params"]["uri"] for _ in uris} == set(uris)
+        assert usage.grown < 16 * MEBI
+        for caller in deaf:
+            caller.writer.transport.resume_reading()
+            assert await ends(caller)
+        async with Caller(proxy.port) as caller:
+            await attached(caller, str(session.session))  # which a cut stream does not stand in the way of
+
+
+async def ends(caller: Caller) -> bool:
+    """Read all that is left, to the end of the connection."""
+    async with asyncio.timeout(PROMPT_S):
+        try:
+            while await caller.reader.read(MEBI):
+                pass
+        except ConnectionError:
+            pass
+    return True
