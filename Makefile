@@ -21,7 +21,7 @@ BUILT := $(VENV)/.stamp-built
 DEV := $(VENV)/.stamp-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-quick lint format coverage bench bench-peers conformance debug sdist wheel sdist-check clean
+.PHONY: help build run test test-quick lint format coverage bench bench-peers conformance matrix debug sdist wheel sdist-check clean
 .PHONY: packages test-portable lint-workflows lint-scripts licenses audit sbom wheel-published bench-compare bench-comment release-check
 .PHONY: checksums github-release image-push image-index deploy smoke-test announce
 
@@ -98,6 +98,9 @@ bench-peers: $(DEV) ## Install other gateways into build/peers and compare with 
 
 conformance: $(DEV) ## Run the official conformance suite and record the result in docs/
 	$(BIN)/python -m scripts.conformance
+
+matrix: $(DEV) ## Run each official SDK with each, and write the table into docs/eras.md
+	$(BIN)/python -m scripts.matrix
 
 # The editable build stays as it is: this one lives in build/debug and is put before it on the path.
 SANITIZE ?= address,undefined

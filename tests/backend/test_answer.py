@@ -507,13 +507,14 @@ async def test_an_octet_at_a_time_costs_no_more_than_linear_time() -> None:
         assert time.process_time() - started < 10
 
 
-async def test_an_answer_to_another_request_is_logged_and_an_error_without_id_is_not(
+async def test_an_answer_to_another_request_is_logged_and_an_error_without_an_id_of_ours_is_not(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with hosted(HANDSHAKE) as (server, transport):
-        server.script("tools/call", answers(NO_ID, "400 Bad Request"))
-        with pytest.raises(BackendRefused):
-            await transport.call(make_call(2))
+        for unread in (NO_ID, NO_ID.replace(b"null", b'"server-error"')):
+            server.script("tools/call", answers(unread, "400 Bad Request"))
+            with pytest.raises(BackendRefused):
+                await transport.call(make_call(2))
         assert not caplog.records
         server.script("tools/call", answers(OK.replace(b"@", b"999")))
         with pytest.raises(BackendAnswerError):

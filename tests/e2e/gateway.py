@@ -11,7 +11,7 @@ from tests.e2e import third_party
 from tests.e2e.processes import Proxy, Server, until
 from tests.e2e.wire_client import STATELESS, RpcError, WireClient
 
-BACKENDS_START_S = 30.0
+BACKENDS_START_S = 60.0
 
 
 def npx_backend(node_packages: Path, id: str, program: str, *args: str, **env: str) -> dict[str, Any]:

@@ -19,7 +19,8 @@ from urllib.request import urlopen
 
 import yaml
 
-PROXY_START_S = 20.0
+# Of a machine that is busy with other tests.
+PROXY_START_S = 60.0
 STOP_S = 15.0
 Found = TypeVar("Found")
 
@@ -107,8 +108,10 @@ class Process:
 class Server(Process):
     """One of the fixture servers, over HTTP; `url` is where it listens."""
 
-    def __init__(self, python: Path, script: Path, log: Path, *arguments: str) -> None:
-        super().__init__([str(python), str(script), *arguments], log)
+    def __init__(
+        self, program: Path, script: Path, log: Path, *arguments: str, env: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__([str(program), str(script), *arguments], log, env=env)
 
     def __enter__(self) -> Self:
         try:

@@ -22,9 +22,10 @@ ERAS = pytest.mark.parametrize("era", ["stateless", "handshake"])
 class Stream:
     """The messages of a response that goes on."""
 
-    def __init__(self, caller: Caller, revision: str) -> None:
+    def __init__(self, caller: Caller, revision: str, method: str = "subscriptions/listen") -> None:
         self._caller = caller
         self._revision = revision
+        self._method = method
         self._rest = b""
         self.ids: list[str] = []
 
@@ -45,7 +46,7 @@ class Stream:
                     self.ids.append(fields["id"])
                 if fields.get("data"):
                     message = json.loads(fields["data"])
-                    validity.check(message, self._revision, "subscriptions/listen")
+                    validity.check(message, self._revision, self._method)
                     return message
 
 

@@ -128,4 +128,5 @@ def answered(reply: Reply, **responses: Any) -> dict[str, Any]:
     """Return what a retry adds to the params: an answer of the right kind to everything, or what `responses` has."""
     right = {"elicitation/create": NAMED, "sampling/createMessage": SAMPLED, "roots/list": ROOTS}
     answers = {key: right[each["method"]] for key, each in asks_of(reply).items()}
-    return {"requestState": reply.result["requestState"], "inputResponses": {**answers, **responses}}
+    state = {"requestState": reply.result["requestState"]} if "requestState" in reply.result else {}
+    return {**state, "inputResponses": {**answers, **responses}}

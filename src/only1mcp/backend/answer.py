@@ -38,6 +38,8 @@ MAX_TAIL_BYTES: Final = 8 * 1024
 # Only revision 2025-03-26 has batches. Taken apart they cost a hundred bytes of memory for each byte of hostile input.
 BATCH_REVISION: Final = "2025-03-26"
 MAX_BATCH_BYTES: Final = 1024 * 1024
+# How the Python SDK 1.x refuses what it has not read: of a session that it does not know, or of no session at all.
+UNREAD_ID: Final = b'"server-error"'
 WITHOUT_RESPONSE: Final = "the stream ended without the response"
 # Session ids are sent with every request; a longer one is an attempt to fill requests and logs.
 MAX_SESSION_ID_CHARS: Final = 1024
@@ -285,8 +287,8 @@ class CallReader:
             if message.kind in (RESULT, ERROR):
                 if message.id == self._call.id and response is None:
                     response = message
-                elif message.id is not None:  # an error without id is how servers refuse what they have not read
-                    self._warn("backend.foreign_answer")
+                elif message.id is not None and (message.id != UNREAD_ID or message.kind == RESULT):
+                    self._warn("backend.foreign_answer")  # an error without id refuses what was not read
             elif message.kind == REQUEST and self._call.asked is not None:
                 if may_request(message, self._revision, self._name):
                     self._call.asked.asked(message, self.clock)
