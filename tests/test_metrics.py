@@ -251,7 +251,7 @@ def test_the_library_is_loaded_only_to_render() -> None:
         "metrics.request_finished('tools/call', 200, 0.1)\n"
         "metrics.backend_up('a', True)\n"
         "assert not any(name.startswith('prometheus_client') for name in sys.modules)\n"
-        "metrics.prepare()\n"
+        "metrics.render()\n"
         "assert 'prometheus_client' in sys.modules\n"
     )
 

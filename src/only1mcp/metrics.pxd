@@ -10,7 +10,6 @@ cdef class Metrics:
     cdef public dict _backends
     cdef public tuple _other
     cdef public object _collector
-    cdef public object prepare
     cdef public object render
 
     cpdef Py_ssize_t slot_of(self, str method, int status)

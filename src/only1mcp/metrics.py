@@ -69,7 +69,6 @@ class Metrics:
         self._backends = {name: (block, self._times(block)) for name, block in self._region.labels()}
         self._other = (self._region.other, self._times(self._region.other))
         self._collector = Collector(segment)
-        self.prepare = self._collector.prepare
         self.render = self._collector.render
 
     def request_finished(self, method: str | None, status: int, duration_s: float) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import shutil
 import signal
 import subprocess
 import threading
@@ -86,6 +85,8 @@ def find_command(command: str, path: str | None, cwd: str | None) -> str:
         if os.path.isdir(file) or not os.access(file, os.X_OK):
             raise BackendUnavailable(f"command {command!r} is not an executable file: permission denied")
         return os.path.abspath(file)
+    import shutil  # noqa: PLC0415 (with all that it packs and unpacks: HTTP backends need none of it)
+
     found = shutil.which(command, path=path if path is not None else os.defpath)
     if found is None:
         raise BackendUnavailable(f"command {command!r} was not found: install it, or give its full path in `command`")

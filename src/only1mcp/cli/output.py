@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -55,6 +54,8 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, empty: 
     clean = [[printable(cell) for cell in row] for row in [header, *rows]]
     widths = [min(max(_width(row[column]) for row in clean), _MAX_PADDING) for column in range(len(header))]
     stream = sys.stderr if err else sys.stdout
+    import shutil  # noqa: PLC0415 (a proxy prints no tables)
+
     limit = shutil.get_terminal_size((120, 24)).columns if stream is not None and stream.isatty() else None
     for row in clean:
         cells = (cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -124,6 +123,8 @@ def unknown_key(key: str, known: Sequence[str]) -> tuple[str, str | None]:
     if f"{key}_env" in known:
         return f"unknown key: a secret is not written in the file, use {key}_env or {key}_file", f"{key}_env"
     plain = {re.sub(r"[^a-z0-9]", "", one.lower()): one for one in known}
+    import difflib  # noqa: PLC0415 (only mistakes need it)
+
     near = difflib.get_close_matches(re.sub(r"[^a-z0-9]", "", key.lower())[:MAX_SHOWN], list(plain), 1, 0.7)
     if near:
         return f"unknown key, did you mean {plain[near[0]]}?", plain[near[0]]

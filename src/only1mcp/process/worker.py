@@ -124,7 +124,7 @@ class Worker:
         if self.door is None:
             await self._bind()
         settle_s = SETTLE_S if self.door is None else DOOR_SETTLE_S
-        await asyncio.gather(self.registry.start(settle_s), asyncio.to_thread(self.metrics.prepare))
+        await self.registry.start(settle_s)
         self._refresh()
         collisions = self.pipeline.snapshot.catalog.collisions
         if self.config.proxy.naming == "bare" and collisions:
