@@ -55,3 +55,25 @@ def test_a_key_keeps_its_endpoint_and_fewer_calls_count() -> None:
     group = make_groups(endpoints, LoadBalancer(algorithm="least_connections"))["x"]
     endpoints[0].in_flight = endpoints[2].in_flight = 5
     assert group.pick(None) is endpoints[1]
+
+
+def test_a_pick_that_was_not_used_is_the_next_one() -> None:
+    endpoints = [offer(id, group="x") for id in "abc"]
+    group = make_groups(endpoints, LoadBalancer(algorithm="round_robin"))["x"]
+    first = group.pick(None)
+    assert first is not None
+    group.give_back(first)
+    assert [group.pick(None) for _ in range(6)] == [*endpoints, *endpoints]
+    group.give_back(endpoints[0])
+    assert group.pick(None, frozenset("a")) is not endpoints[0]
+    group.give_back(endpoints[0])
+    endpoints[0].state = State.DOWN
+    assert group.pick(None) is not endpoints[0]
+
+
+def test_a_group_of_one_has_no_turns_to_give_back() -> None:
+    (only,) = endpoints = [offer("a")]
+    group = make_groups(endpoints, LoadBalancer())["a"]
+    group.give_back(only)
+    only.state = State.DOWN
+    assert group.pick(None) is None

@@ -7,7 +7,7 @@ import hashlib
 import json
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,18 @@ from tests.mcp_backend import Backend, Call, Fault, Outcome, echo, text
 from tests.mcp_caller import HANDSHAKE, STATELESS, Caller, Fields, Reply, request, stateless
 
 from only1mcp._fast import COMPILED
-from only1mcp.config.schema import JWT, ApiKey, Auth, Cache, CachedItem, Limits, RateLimit, Timeouts, ToolRules
+from only1mcp.config.schema import (
+    JWT,
+    ApiKey,
+    Auth,
+    Cache,
+    CachedItem,
+    Limits,
+    LoadBalancer,
+    RateLimit,
+    Timeouts,
+    ToolRules,
+)
 from only1mcp.config.schema import Metrics as MetricsSettings
 from only1mcp.config.secret import Secret
 from only1mcp.frontend.repeating import ORDINARY_CALLS, RepeatingConnection
@@ -498,6 +509,50 @@ async def test_a_backend_that_is_down(warm: Scene) -> None:
     await warm.backend.__aexit__()
     assert (await warm.call()).code in (-31001, -31007)
     assert (await warm.call()).code in (-31001, -31007)
+
+
+@pytest.mark.parametrize("algorithm", ["round_robin", "least_connections", "random", "weighted_random"])
+async def test_groups_stay_balanced(algorithm: Any) -> None:
+    backends = [Backend(tools={"echo": echo}) for _ in range(3)]
+    settings = {"load_balancer": LoadBalancer(algorithm=algorithm), "each": {"group": "all"}}
+    async with AsyncExitStack() as stack:
+        for each in backends:
+            await stack.enter_async_context(each)
+        worker = await stack.enter_async_context(running(configured(*backends, **settings)))
+        assert worker.listener is not None
+        caller = await stack.enter_async_context(Caller(worker.listener.port))
+        for number in range(60):
+            assert (await caller.call("echo", text=str(number))).text == str(number)
+        served = [len(backend.calls) for backend in backends]
+        assert sum(served) == 60
+        assert min(served) >= (20 if algorithm == "round_robin" else 5), served
+        (client,) = worker.listener._serving
+        assert isinstance(client, RepeatingConnection)
+        assert client.ordinary_calls < 20, "the calls were not plain"
+
+
+@pytest.mark.parametrize("hash_key", ["auto", "client", "tool", "session", "arguments"])
+async def test_keys_keep_their_backend(hash_key: Any) -> None:
+    for era in ERAS:
+        backends = [Backend(era=BACKEND_ERA[era], tools={"echo": echo, "other": echo}) for _ in range(3)]
+        settings = {
+            "load_balancer": LoadBalancer(algorithm="consistent_hash", hash_key=hash_key),
+            "each": {"group": "all"},
+        }
+        async with AsyncExitStack() as stack:
+            for each in backends:
+                await stack.enter_async_context(each)
+            worker = await stack.enter_async_context(running(configured(*backends, **settings)))
+            assert worker.listener is not None
+            caller = await stack.enter_async_context(Caller(worker.listener.port))
+            if era == HANDSHAKE:
+                await caller.initialize()
+            for _ in range(10):
+                for tool in ("echo", "other"):
+                    assert (await caller.call(tool, text="x")).text == "x"
+            for tool in ("echo", "other"):
+                hit = [sum(call["params"]["name"] == tool for call in backend.calls) for backend in backends]
+                assert sorted(hit) == [0, 0, 10], (hash_key, tool, hit)
 
 
 # What happens to a call in flight.

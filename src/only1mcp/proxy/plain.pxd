@@ -14,6 +14,7 @@ from only1mcp.proxy.access cimport log_again, wanted
 from only1mcp.proxy.auth cimport Authenticator
 from only1mcp.proxy.exchange cimport Exchange, Snapshot
 from only1mcp.proxy.forward cimport Forwarder
+from only1mcp.proxy.group cimport Group
 from only1mcp.proxy.ratelimit cimport RateLimiter
 from only1mcp.proxy.route cimport Route, to_item
 from only1mcp.proxy.verdict cimport Verdict
@@ -50,13 +51,22 @@ cdef class KnownCall:
     cdef public bint _stateless
     cdef public bytes _meta
     cdef public bytes _version
+    cdef public bint _by_tool
+    cdef public bytes _hash_key
     cdef public DatedHead headers
 
     @cython.locals(
-        calls=PlainCalls, snapshot=Snapshot, began=double, text=CallText, route=Route, endpoint=Endpoint,
-        lane=DirectLane, head=bytes, connection=HttpConnection, started=double, limiter=RateLimiter, call=PlainCall
+        calls=PlainCalls, snapshot=Snapshot, began=double, text=CallText, route=Route, group=Group, endpoint=Endpoint
     )
     cpdef bint maybe_begin(self, RepeatingConnection client, KnownHead octets, bytes data, Py_ssize_t size) except -1
+
+    @cython.locals(
+        calls=PlainCalls, lane=DirectLane, head=bytes, connection=HttpConnection, started=double, limiter=RateLimiter,
+        call=PlainCall
+    )
+    cpdef bint _begins(
+        self, RepeatingConnection client, CallText text, Snapshot snapshot, Route route, Endpoint endpoint, double began
+    ) except -1
 
     cpdef bint _agrees(self, CallText text, KnownHead octets) except -1
     cpdef bint _may_call(self, Route route) except -1

@@ -24,7 +24,7 @@ from only1mcp.frontend.letterhead import DatedHead
 from only1mcp.proxy.access import log_again, wanted
 from only1mcp.proxy.exchange import COPIED_BYTES, JSON, Exchange, Snapshot
 from only1mcp.proxy.ratelimit import RateLimiter, caller_key
-from only1mcp.proxy.route import to_item
+from only1mcp.proxy.route import hash_key_of, to_item
 from only1mcp.wire import mcp
 from only1mcp.wire.mcp import STATELESS
 
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from only1mcp.metrics import Metrics
     from only1mcp.proxy.auth import Authenticator, Principal
     from only1mcp.proxy.forward import Forwarder
+    from only1mcp.proxy.group import Group
     from only1mcp.proxy.route import Route
     from only1mcp.proxy.verdict import Verdict
 
@@ -111,7 +112,8 @@ class PlainCalls:
         if route is None:
             return None
         item, group = route.item, route.group
-        plain = not (route.annotated or group.balances or (self._caches and item.kept_ms is not None))
+        by_arguments = group.balances and snapshot.config.proxy.load_balancer.hash_key == "arguments"
+        plain = not (route.annotated or by_arguments or (self._caches and item.kept_ms is not None))
         snapshot.plain[name] = route if plain else None
         return snapshot.plain[name]
 
@@ -130,6 +132,8 @@ class KnownCall:
     """
 
     __slots__ = (
+        "_by_tool",
+        "_hash_key",
         "_limit_key",
         "_mark",
         "_meta",
@@ -170,6 +174,9 @@ class KnownCall:
         meta = b"" if message.meta is None else message.data[slice(*message.meta)]
         self._meta = meta if len(meta) <= MAX_META_BYTES else b""
         self.headers = DatedHead([JSON, *exchange.cors])
+        # What a group balances by.
+        self._by_tool = exchange.snapshot.config.proxy.load_balancer.hash_key == "tool"
+        self._hash_key = hash_key_of(exchange, "")
 
     def maybe_begin(self, client: RepeatingConnection, octets: KnownHead, data: bytes, size: int) -> bool:
         """Take a request with the known head, of `size` octets, if it is a plain call, and send it on.
@@ -187,9 +194,28 @@ class KnownCall:
         route = calls.route(snapshot, text.name())
         if route is None or not self._may_call(route):
             return False
-        endpoint: Endpoint | None = route.group.pick(None)
-        if endpoint is None or endpoint.state is not _UP or endpoint.exclusive or endpoint.era is not self.era:
+        group: Group = route.group
+        endpoint = group.pick(text.name() if self._by_tool else self._hash_key)
+        if endpoint is None:
             return False
+        if self._begins(client, text, snapshot, route, endpoint, began):
+            return True
+        group.give_back(endpoint)
+        return False
+
+    def _begins(
+        self,
+        client: RepeatingConnection,
+        text: CallText,
+        snapshot: Snapshot,
+        route: Route,
+        endpoint: Endpoint,
+        began: float,
+    ) -> bool:
+        """Send the call to the endpoint if that needs no waiting and nothing speaks against it."""
+        if endpoint.state is not _UP or endpoint.exclusive or endpoint.era is not self.era:
+            return False
+        calls = self.calls
         transport, peer = endpoint.transport, endpoint.peer
         lane = None if transport is None else transport.lane
         if transport is None or peer is None or lane is None or not self._holds():

@@ -25,4 +25,4 @@ cdef class Route:
 @cython.locals(route=Route)
 cpdef Target find_target(Exchange exchange, Envelope message, str method)
 cpdef Target to_item(Exchange exchange, Route route, str name, tuple span)
-cpdef bytes _hash_key(Exchange exchange, str name)
+cpdef bytes hash_key_of(Exchange exchange, str name)

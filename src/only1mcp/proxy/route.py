@@ -96,7 +96,7 @@ def to_item(exchange: Exchange, route: Route, name: str, span: Span) -> Target:
     if route.target is not None:
         return route.target
     replace = None if route.renamed is None else (*span, route.renamed)
-    hash_key = _hash_key(exchange, name) if route.group.balances else None
+    hash_key = hash_key_of(exchange, name) if route.group.balances else None
     return Target(route.group, route.item.original, replace, route.item, hash_key)
 
 
@@ -107,7 +107,7 @@ def _resource_target(exchange: Exchange, uri: str, span: Span) -> Target:
         raise RequestRefused(f"unknown resource: {uri[:200]}", code=code, data={"uri": uri})
     group, original = owner
     replace = None if original == uri else (*span, orjson.dumps(original))
-    return Target(exchange.snapshot.groups[group], original, replace, None, _hash_key(exchange, uri))
+    return Target(exchange.snapshot.groups[group], original, replace, None, hash_key_of(exchange, uri))
 
 
 def _completion_target(exchange: Exchange, message: Envelope) -> Target:
@@ -129,7 +129,7 @@ def _completion_target(exchange: Exchange, message: Envelope) -> Target:
     return to_item(exchange, _route(exchange, "prompts/list", name), name, ref[key])
 
 
-def _hash_key(exchange: Exchange, name: str) -> bytes:
+def hash_key_of(exchange: Exchange, name: str) -> bytes:
     """Return what consistent hashing keeps together, by `proxy.load_balancer.hash_key`."""
     kind = exchange.snapshot.config.proxy.load_balancer.hash_key
     if kind == "tool":
