@@ -21,7 +21,7 @@ from only1mcp.proxy import uris
 from only1mcp.proxy.asking import Asking
 from only1mcp.proxy.catalog import Catalog
 from only1mcp.proxy.exchange import Exchange
-from only1mcp.proxy.route import Target, arguments_of
+from only1mcp.proxy.route import Target, mirrored_of
 from only1mcp.wire import jsonrpc, mcp
 from only1mcp.wire.eras import Caller, to_backend
 from only1mcp.wire.eras import to_client as answer_to_client
@@ -270,7 +270,7 @@ def _prepare(
     outbound = to_backend(message, id, exchange.era, peer.era, peer.revision, caller, target.replace, level)
     headers: tuple[tuple[bytes, bytes], ...] = ()
     if target.item is not None and target.item.annotations and peer.era is STATELESS:
-        headers = param_headers(target.item.annotations, arguments_of(message))
+        headers = param_headers(target.item.annotations, mirrored_of(message, target.item.annotations))
     relay = _Relay(exchange, endpoint, peer, outbound.progress_token)
     return BackendCall(
         message.method or "",
