@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
 
-from only1mcp._fast import NOTIFICATION, members
+from only1mcp._fast import ERROR, NOTIFICATION, members
 from only1mcp.backend.base import CALLER, BackendCall, Clock, Outcome, Passed, Transport
 from only1mcp.backend.endpoint import Endpoint
 from only1mcp.backend.era import Peer
@@ -300,9 +300,12 @@ def to_client(exchange: Exchange, target: Target, method: str, answer: Answer) -
     """
     assert exchange.era is not None
     server_info = b"{}" if answer.era is exchange.era else orjson.dumps(answer.server_info)
+    message = answer.message
     status, body = answer_to_client(
-        answer.message, exchange.id, method, target.original, exchange.era, answer.era, server_info
+        message, exchange.id, method, target.original, exchange.era, answer.era, server_info
     )
+    if message.kind == ERROR:
+        body = exchange.snapshot.desk.asker.explained(exchange, body)
     if exchange.snapshot.rewrites_uris and b'"uri"' in body:
         body = _with_public_uris(body, method, exchange.snapshot.catalog, target.group.id)
     return status, body
