@@ -561,3 +561,17 @@ async def test_two_lists_that_change_at_a_time_are_told_once_each() -> None:
             server.transport.tell("notifications/prompts/list_changed")
         await asyncio.sleep(10)
         assert listen.methods() == session.methods() == ["tools/list_changed", "prompts/list_changed"]
+
+
+@virtual
+async def test_what_is_for_one_session_is_said_as_long_as_it_is_read() -> None:
+    message = b'{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":1}}'
+    async with hubbed(FakeServer(tools=[tool("a")])) as place:
+        assert not place.hub.tell("s1", message)
+        session, other = place.attach(), place.attach(session="s2")
+        assert place.hub.tell("s1", message)
+        session.channel.unsent_bytes = 200_000
+        assert not place.hub.tell("s1", message)
+        session.channel.unsent_bytes = 0
+        assert place.hub.tell("s1", message)
+        assert (session.methods(), other.methods(), session.channel.closed) == (["message"] * 2, [], False)

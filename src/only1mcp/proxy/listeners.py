@@ -192,8 +192,11 @@ class SessionListener:
             self._missed = dict.fromkeys(self.uris)
 
     def say(self, message: bytes) -> bool:
-        """Send a message that is for this session alone; False: there is no stream, and it is not kept."""
-        if self._stream is None:
+        """Send a message that is for this session alone; False: it is dropped, for want of a stream or of a reader.
+
+        A backend that chatters must not cost its client the stream.
+        """
+        if self._stream is None or self._stream.crowded:
             return False
         self._stream.send(message, self._event_id)
         return True

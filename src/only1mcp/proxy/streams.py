@@ -95,6 +95,11 @@ class ClientStream:
             return
         self._exchange.interim_events(sse.encode(message, id=id))
 
+    @property
+    def crowded(self) -> bool:
+        """Whether so much is unread that nothing should be sent which can as well be left out."""
+        return self._exchange.http.waiting_bytes > MAX_WAITING_BYTES // 2
+
     def close(self, last: bytes | None = None) -> None:
         """End the stream in order, with a last message where there is one."""
         if not self._ended:
