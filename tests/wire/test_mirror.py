@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from only1mcp._fast import COMPILED
 from only1mcp.errors import ProtocolError
 from only1mcp.wire import mirror
 from only1mcp.wire.mirror import (
@@ -337,6 +338,7 @@ def test_what_two_readers_could_take_for_two_values_is_refused(arguments: bytes)
     assert len(caught.value.message) < 300
 
 
+@pytest.mark.skipif(not COMPILED, reason="the plain-Python scanner takes minutes for ten megabytes")
 def test_what_is_beside_the_annotated_arguments_costs_next_to_nothing() -> None:
     """Ten megabytes of empty arrays are a second and a half of decoding, and 600 MB."""
     arguments = b'{"rows":[' + b"[]," * 3_400_000 + b'1],"region":"us"}'
