@@ -17,6 +17,7 @@ class Kept:
     def __init__(self, owner: str, world: World) -> None:
         self.owner = owner
         self.in_flight = 0
+        self.held = False
         self.idle_since = asyncio.get_running_loop().time()
         self._world = world
         world.alive.append(owner)
@@ -140,6 +141,22 @@ async def test_what_is_idle_is_ended_and_what_works_is_not() -> None:
     assert world.alive == ["busy"]
     await world.instances.aclose()
     assert len(world.instances) == 0
+
+
+async def test_what_its_owner_listens_to_is_not_idle_but_makes_room() -> None:
+    world = World(limit=3, idle_s=0.02)
+    held = await world.acquire("held")
+    held.held = True
+    await world.acquire("idle")
+    assert await world.ended.get() == "idle"
+    assert world.instances.maybe("held") is held
+    assert world.instances.maybe("idle") is None
+    for owner in ("b", "c"):
+        (await world.acquire(owner)).in_flight = 1
+    # It goes when there is nothing else that could.
+    await world.acquire("d")
+    assert await world.ended.get() == "held"
+    await world.instances.aclose()
 
 
 async def test_a_session_that_ends_takes_its_instance_along_even_one_that_starts() -> None:

@@ -5,11 +5,16 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from only1mcp.backend.endpoint import State
-from only1mcp.backend.registry import Registry
+from only1mcp.backend.guard import Guard
+from only1mcp.backend.http import HttpTransport
+from only1mcp.backend.registry import Registry, transport_for
+from only1mcp.backend.sse import SseTransport
+from only1mcp.backend.stdio import StdioTransport
 from only1mcp.config.schema import BackendConfig, Config
 
 SILENT = BackendConfig(
@@ -80,3 +85,17 @@ async def test_without_backends() -> None:
     found = registry()
     await found.start(1)
     await found.aclose()
+
+
+@pytest.mark.parametrize(
+    ("entry", "kind"),
+    [
+        ({"transport": "stdio", "command": "x"}, StdioTransport),
+        ({"transport": "http", "url": "http://127.0.0.1:1/mcp"}, HttpTransport),
+        ({"transport": "sse", "url": "http://127.0.0.1:1/sse"}, SseTransport),
+    ],
+)
+async def test_each_entry_has_its_transport(entry: dict[str, Any], kind: type) -> None:
+    transport = transport_for(BackendConfig(id="b", **entry), Guard())()
+    assert type(transport) is kind
+    await transport.aclose()

@@ -23,7 +23,8 @@ class Overheard:
         self.transport: FakeTransport = self.server()
         self.changes: list[tuple[str, str | None]] = []
         self.replies = Replies(self.transport, name="b")
-        self.ear = Ear(self.replies, on_change=self._changed)
+        self.completed: list[str] = []
+        self.ear = Ear(self.replies, on_change=self._changed, on_complete=self.completed.append)
 
     def _changed(self, kind: str, uri: str | None) -> None:
         self.changes.append((kind, uri))
@@ -45,6 +46,15 @@ async def test_requests_are_answered() -> None:
     assert answers["p"] == {"jsonrpc": "2.0", "id": "p", "result": {}}
     assert {id: answers[id]["error"]["code"] for id in (7, 8, 9)} == {7: -32601, 8: -32601, 9: -32601}
     await heard.replies.aclose()
+
+
+@virtual
+async def test_the_end_of_an_elicitation_is_reported_where_it_says_of_which() -> None:
+    heard = Overheard()
+    for params in ({"elicitationId": "e"}, {"elicitationId": 7}, {"elicitationId": None}, {}, None):
+        assert heard.hear("notifications/elicitation/complete", params=params)
+    assert heard.completed == ["e"]
+    assert (heard.changes, heard.server.sent) == ([], [])
 
 
 @virtual

@@ -15,8 +15,12 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import Result
+from tests.backend.hostile import HostileServer
+from tests.backend.test_sse import OldServer
 from tests.cli.conftest import PROGRAM, Script, Speaker, answer
 
+from only1mcp.cli.test import _Examination
+from only1mcp.config.schema import BackendConfig
 from only1mcp.demo.launch import http_server
 
 Cli = Callable[..., Result]
@@ -216,3 +220,14 @@ def test_on_a_terminal_it_says_what_it_waits_for_and_leaves_nothing_of_it(tmp_pa
     text = b"testing works ..."
     assert shown == text + b"\r" + b" " * len(text) + b"\r"
     assert done.stdout.startswith(b"ok    works")
+
+
+async def test_a_server_of_the_old_transport() -> None:
+    async with HostileServer() as server:
+        OldServer(server)
+        entry = BackendConfig(id="old", transport="sse", url=f"http://127.0.0.1:{server.port}/base/sse")
+        found = await _Examination(entry, 10.0).report()
+    steps = ["connect", "handshake", "list"]
+    assert (found["revision"], found["items"], list(found["ms"])) == ("2024-11-05", {"tools/list": 0}, steps)
+    found = await _Examination(entry, 10.0).report()
+    assert (found["failed_at"], found["hint"]) == ("connect", f"is the server running, and is {entry.url} its address?")

@@ -46,3 +46,24 @@ def test_no_altered_one_opens() -> None:
 def test_the_key_has_32_bytes() -> None:
     with pytest.raises(ValueError, match="32 bytes"):
         Sealer(b"short", "x")
+
+
+def test_another_version_does_not_open() -> None:
+    tokens = {version: Sealer(KEY, "only1mcp.x", version).seal(b"abc", "p", 100) for version in (b"", b"\x01", b"\x02")}
+    for version in tokens:
+        sealer = Sealer(KEY, "only1mcp.x", version)
+        opened = {other: sealer.open(token, "p", 50) for other, token in tokens.items()}
+        assert opened == {other: b"abc" if other == version else None for other in tokens}
+        # Too short to hold what every handle holds.
+        assert sealer.open("A" * 38, "p", 50) is None
+
+
+def test_what_has_expired_can_still_be_told() -> None:
+    sealer = Sealer(KEY, "only1mcp.x", b"\x01")
+    tokens = [sealer.seal(b"abc", "p", 100) for _ in range(2)]
+    opened = [sealer.open_any(token, "p") for token in tokens]
+    assert opened[0] is not None
+    assert opened[1] is not None
+    assert (opened[0].expires_at, opened[0].plain) == (100.0, b"abc")
+    assert opened[0].name != opened[1].name
+    assert sealer.open_any(tokens[0], "q") is None

@@ -34,9 +34,14 @@ ROOTS: dict[str, Any] = {"roots": [{"uri": "file:///home", "name": "home"}]}
 
 @dataclass
 class Curious(Backend):
-    """A handshake backend whose tools ask; `asked` holds what came for each of its own ids."""
+    """A handshake backend whose tools ask; `asked` holds what came for each of its own ids.
+
+    One that `pushes` has a stream of its own (GET) on which to say what belongs to no call.
+    """
 
     era: str = HANDSHAKE
+    pushes: bool = False
+    listener: asyncio.Queue[asyncio.StreamWriter] = field(default_factory=asyncio.Queue)
     methods: dict[Any, str] = field(default_factory=dict)
     answers: dict[Any, asyncio.Future[dict[str, Any]]] = field(default_factory=dict)
 
@@ -48,6 +53,11 @@ class Curious(Backend):
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> bool:
+        if method == "GET" and self.pushes:
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n")
+            self.listener.put_nowait(writer)
+            await reader.read()
+            return False
         if method == "POST":
             message = json.loads(body)
             if message.get("method") != "server/discover":
@@ -58,6 +68,13 @@ class Curious(Backend):
                 assert not future.done(), f"a second answer: {message}"
                 future.set_result(message)
         return await super()._answer(method, headers, body, reader, writer)
+
+    async def push(self, **message: Any) -> None:
+        """Say something on the stream that belongs to no call, once there is one."""
+        writer = await self.listener.get()
+        self.listener.put_nowait(writer)
+        writer.write(b"data: " + json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n\n")
+        await writer.drain()
 
     async def ask(self, call: Call, id: Any, method: str, params: dict[str, Any] | None = None) -> dict[str, Any]:
         """Ask the client of the call, and return its whole response."""
@@ -93,6 +110,14 @@ class Client:
             reply = await post.send(request("initialize", **params))
             stream.session = post.session = reply.headers["mcp-session-id"]
             yield cls(stream, post, revision)
+
+    @property
+    def session(self) -> str:
+        assert self.post.session is not None
+        return self.post.session
+
+    async def end_session(self) -> None:
+        assert (await self.post.send(b"", self._fields, method="DELETE")).status == 204
 
     @property
     def _fields(self) -> Fields:

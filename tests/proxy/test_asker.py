@@ -14,7 +14,9 @@ import pytest
 from tests import validity
 from tests.backend.fakes import FakeServer
 from tests.in_process import configured, running
-from tests.mcp_backend import Call, Outcome, text
+from tests.mcp_backend import Call, Fault, Outcome, text
+from tests.mcp_caller import Caller
+from tests.process.test_changes import attached
 from tests.proxy.dialogue import ACCEPTED, EVERYTHING, FORM, ROOTS, SAMPLE, SAMPLED, Client, Curious
 from tests.proxy.exchanges import SESSION, Channel, exchange_of, snapshot_of
 from tests.virtual import virtual
@@ -63,11 +65,16 @@ async def test_a_client_is_asked_and_its_answer_is_told(
     method: str, params: dict[str, Any] | None, result: dict[str, Any]
 ) -> None:
     backend = Curious(tools={"t": asking(method, params, id=3)})
+    ids: set[str] = set()
     async with backend, running(configured(backend)) as worker, Client.opened(_port(worker)) as client:
         for _ in range(2):
             call = client.call("t")
             asked = await client.hear()
-            assert (asked["method"], asked.get("params")) == (method, params)
+            given = asked.get("params")
+            if params is URL:  # under an id of ours, the same one as long as it is not complete
+                assert len(ids := {*ids, given["elicitationId"]} - {"e-1"}) == 1
+                given = given | {"elicitationId": "e-1"}
+            assert (asked["method"], given) == (method, params)
             assert asked["id"] not in (3, call)
             await client.answer(asked, result)
             assert await told(client) == {"jsonrpc": "2.0", "id": 3, "result": result}
@@ -323,6 +330,97 @@ async def test_what_is_still_asked_when_the_gateway_stops() -> None:
             await client.hear()
             assert (await told(client))["error"]["message"] == "the gateway stops"
         assert len(_asker(worker)) == 0
+
+
+# URL elicitations, which go on after their answer.
+
+
+def finishing(call: Call) -> dict[str, Any]:
+    return {"method": "notifications/elicitation/complete", "params": {"elicitationId": "e-1"}}
+
+
+async def visit(call: Call) -> Outcome:
+    """Ask for a visit, and say that it is over, on the stream of the call."""
+    backend = call.backend
+    assert isinstance(backend, Curious)
+    await backend.ask(call, 1, "elicitation/create", URL)
+    await call.say(**finishing(call))
+    await call.say(**finishing(call))  # a second time it means nothing any more
+    return text("visited")
+
+
+async def need(call: Call) -> Outcome:
+    data = {"elicitations": [URL, {**URL, "elicitationId": "e-2"}]}
+    raise Fault(code=-32042, message="log in first", data=data)
+
+
+async def test_the_end_of_an_elicitation_is_told_on_the_stream_of_its_call() -> None:
+    backend = Curious(tools={"visit": visit})
+    async with backend, running(configured(backend)) as worker, Client.opened(_port(worker)) as client:
+        client.call("visit")
+        asked = await client.hear()
+        await client.answer(asked, {"action": "accept"})
+        complete = await client.hear()
+        assert complete["method"] == "notifications/elicitation/complete"
+        assert complete["params"] == {"elicitationId": asked["params"]["elicitationId"]}
+        assert "result" in await client.hear()
+        assert len(_asker(worker)._elicitations) == 0
+
+
+async def test_urls_that_a_call_needs_are_told_and_their_end_on_the_stream_of_the_session() -> None:
+    backend = Curious(tools={"need": need}, pushes=True)
+    async with (
+        backend,
+        running(configured(backend)) as worker,
+        Client.opened(_port(worker)) as client,
+        Client.opened(_port(worker)) as other,
+        Caller(_port(worker)) as reader,
+        Caller(_port(worker)) as elsewhere,
+    ):
+        stream = await attached(reader, client.session)
+        foreign = await attached(elsewhere, other.session)
+        client.call("need")
+        error = (await client.hear())["error"]
+        assert (error["code"], error["message"]) == (-32042, "log in first")
+        first, second = (each["elicitationId"] for each in error["data"]["elicitations"])
+        assert len({first, second, "e-1", "e-2"}) == 4
+        await backend.push(method="notifications/elicitation/complete", params={"elicitationId": "x"})
+        await backend.push(method="notifications/elicitation/complete", params={"elicitationId": 7})
+        await backend.push(method="notifications/elicitation/complete", params={"elicitationId": "e-2"})
+        told = await stream.next()
+        assert told == {
+            "jsonrpc": "2.0",
+            "method": "notifications/elicitation/complete",
+            "params": {"elicitationId": second},
+        }
+        # The other session hears what is said next, and nothing before it.
+        other.call("need")
+        (mine, _) = (each["elicitationId"] for each in (await other.hear())["error"]["data"]["elicitations"])
+        assert mine != first
+        # Both wait for the end of `e-1` now: whose it is nobody knows.
+        await backend.push(method="notifications/elicitation/complete", params={"elicitationId": "e-1"})
+        await client.end_session()
+        await backend.push(method="notifications/elicitation/complete", params={"elicitationId": "e-1"})
+        assert (await foreign.next())["params"] == {"elicitationId": mine}
+        await other.end_session()
+        assert len(_asker(worker)._elicitations) == 0
+
+
+@pytest.mark.parametrize(("declared", "revision"), [({}, "2025-11-25"), (EVERYTHING, "2025-06-18")])
+async def test_a_client_that_cannot_visit_is_not_told_a_code_it_does_not_know(
+    declared: dict[str, Any], revision: str
+) -> None:
+    backend = Curious(tools={"need": need})
+    async with (
+        backend,
+        running(configured(backend)) as worker,
+        Client.opened(_port(worker), declared, revision) as client,
+    ):
+        client.call("need")
+        error = (await client.hear())["error"]
+        assert (error["code"], error["message"]) == (-32603, "log in first")
+        assert error["data"]["elicitations"][0]["url"] == URL["url"]
+        assert len(_asker(worker)._elicitations) == 0
 
 
 # Without connections.

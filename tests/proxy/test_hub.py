@@ -16,6 +16,7 @@ from only1mcp.backend.endpoint import Endpoint
 from only1mcp.proxy import hub as hub_module
 from only1mcp.proxy import listeners, topics
 from only1mcp.proxy.auth import Principal
+from only1mcp.proxy.hub import AGE_S
 from only1mcp.wire.mcp import Era
 
 TOOLS = {"toolsListChanged": True}
@@ -517,3 +518,60 @@ async def test_one_of_two_subscriptions_that_fails_leaves_the_other() -> None:
         gate.set()
         assert (await waiting)["result"] == {}
         assert len(made.hub) == 1
+
+
+@pytest.mark.parametrize("era", list(Era))
+def test_a_backend_that_tells_of_nothing_is_read_again_while_somebody_listens(era: Era) -> None:
+    @virtual
+    async def run() -> None:
+        server = FakeServer(era=era, capabilities={"tools": {}}, tools=[tool("a")])
+        telling = FakeServer(era=era, tools=[tool("b")])
+        async with hubbed(server, telling) as place:
+            place.groups["b0"].endpoints["b0"]._on_change = lambda _: place.change()
+            await asyncio.sleep(2 * AGE_S)
+            assert server.count("tools/list") == 1  # there is nobody to tell
+            listen, session = place.listen(toolsListChanged=True), place.attach()
+            listen.heard()
+            server.lists["tools/list"].append(tool("c"))
+            await asyncio.sleep(1.3 * AGE_S)
+            assert listen.methods() == session.methods() == ["tools/list_changed"]
+            await asyncio.sleep(1.3 * AGE_S)
+            assert (listen.methods(), session.methods()) == ([], [])
+            assert telling.count("tools/list") == 1
+            read = server.count("tools/list")
+            listen.vanish()
+            session.vanish()
+            await asyncio.sleep(3 * AGE_S)
+            assert server.count("tools/list") == read
+
+    run()
+
+
+@virtual
+async def test_two_lists_that_change_at_a_time_are_told_once_each() -> None:
+    server = FakeServer(tools=[tool("a")], prompts=[{"name": "p"}], resources=[])
+    async with hubbed(server) as place:
+        place.groups["b0"].endpoints["b0"]._on_change = lambda _: place.change()
+        listen, session = place.listen(**EVERYTHING), place.attach()
+        listen.heard()
+        server.lists["tools/list"].append(tool("c"))
+        server.lists["prompts/list"].append({"name": "q"})
+        for _ in range(3):
+            server.transport.tell("notifications/tools/list_changed")
+            server.transport.tell("notifications/prompts/list_changed")
+        await asyncio.sleep(10)
+        assert listen.methods() == session.methods() == ["tools/list_changed", "prompts/list_changed"]
+
+
+@virtual
+async def test_what_is_for_one_session_is_said_as_long_as_it_is_read() -> None:
+    message = b'{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":1}}'
+    async with hubbed(FakeServer(tools=[tool("a")])) as place:
+        assert not place.hub.tell("s1", message)
+        session, other = place.attach(), place.attach(session="s2")
+        assert place.hub.tell("s1", message)
+        session.channel.unsent_bytes = 200_000
+        assert not place.hub.tell("s1", message)
+        session.channel.unsent_bytes = 0
+        assert place.hub.tell("s1", message)
+        assert (session.methods(), other.methods(), session.channel.closed) == (["message"] * 2, [], False)

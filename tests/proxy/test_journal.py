@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -11,7 +13,7 @@ import pytest
 from tests.in_process import configured, proxied, running
 from tests.mcp_backend import HANDSHAKE, Backend, Call, Outcome, text
 from tests.mcp_caller import Caller, request
-from tests.proxy.exchanges import Channel, exchange_of
+from tests.proxy.exchanges import ANONYMOUS, Channel, exchange_of
 from tests.proxy.offers import offer
 from tests.validity import check
 from tests.virtual import virtual
@@ -70,8 +72,9 @@ class House:
         stream.exchange.interim(PROGRESS)
         return stream
 
-    def resume(self, last_event_id: str, session: str = "s") -> tuple[Exchange, Channel]:
-        exchange, channel = exchange_of(self.snapshot)
+    def resume(self, last_event_id: str, session: str = "s", until: float | None = None) -> tuple[Exchange, Channel]:
+        principal = replace(ANONYMOUS, expires_at=until)
+        exchange, channel = exchange_of(self.snapshot, principal=principal)
         exchange.session, exchange.message = _session(session), None
         self.journals.resume(exchange, last_event_id)
         return exchange, channel
@@ -425,3 +428,25 @@ async def test_what_is_not_resumed_ends_with_the_proxy_and_with_the_session() ->
             assert deleted.status == 204
             await backend.notified.wait()  # that the call is cancelled
             assert len(worker.desk.sessions.journals) == 0
+
+
+@virtual
+async def test_who_has_come_back_with_credentials_that_end_has_to_come_back_again() -> None:
+    house = House()
+    house.journals.wall_clock = lambda: asyncio.get_running_loop().time()
+    stream = house.stream()
+    gone(stream.exchange)
+    stream.exchange.ask(ASK)
+    again, channel = house.resume("p.0.1.0", until=5.0)
+    assert said(channel) == [ASK]
+    await asyncio.sleep(4)
+    assert not channel.closed
+    await asyncio.sleep(2)
+    assert channel.closed
+    finish(again)
+    # The work goes on, and what it comes to waits for the client.
+    stream.exchange.reply(200, RESPONSE)
+    _, last = house.resume("p.0.1.1", until=20.0)
+    assert said(last) == [RESPONSE]
+    await asyncio.sleep(2 * KEPT_S)
+    assert house.nothing_is_left()

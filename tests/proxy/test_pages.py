@@ -250,6 +250,20 @@ async def test_a_list_that_has_aged_is_read_again_when_it_is_asked_for(ttl_ms: i
 
 
 @virtual
+async def test_without_a_cache_lists_are_read_again_as_well() -> None:
+    loop = asyncio.get_running_loop()
+    server = FakeServer(capabilities={"tools": {}}, tools=[tool("t")])
+    async with reading(server, enabled=False) as lists:
+        await asyncio.sleep(299)
+        assert lists.ask(era=S, now=loop.time())["ttlMs"] == 0
+        await asyncio.sleep(2)
+        assert server.count("tools/list") == 1
+        lists.ask(era=S, now=loop.time())
+        await asyncio.sleep(ASK_AGAIN_S)
+        assert server.count("tools/list") == 2
+
+
+@virtual
 async def test_the_last_copy_is_served_while_it_is_read_again_and_while_that_fails() -> None:
 
     loop = asyncio.get_running_loop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -28,10 +29,11 @@ from tests.proxy.asked import (
     tool_calls,
     wanting,
 )
-from tests.proxy.test_pipeline_callers import AUTH
+from tests.proxy.test_pipeline_callers import AUTH, token
 
 from only1mcp.config.schema import Auth
 from only1mcp.process.worker import Worker
+from only1mcp.proxy.auth import LEEWAY_S
 
 
 @asynccontextmanager
@@ -160,6 +162,18 @@ async def refused(caller: Caller, tool: str, **how: Any) -> Reply:
     reply = await call(caller, tool, **how)
     assert (reply.status, reply.code) == (400, -32602), reply.body
     return reply
+
+
+async def test_a_state_of_another_process_is_refused() -> None:
+    """The call is where the connection to its backend is: nobody else can go on with it."""
+    async with proxy_of(asking()) as (worker, port), Caller(port) as caller:
+        first = await call(caller, "elicit")
+        lot: Any = worker.desk.lot
+        lot._worker = 1
+        reply = await refused(caller, "elicit", **answered(first))
+        assert "its call is over" in reply.error["message"]
+        lot._worker = 0
+        assert (await call(caller, "elicit", **answered(first))).text == "accept Ann"
 
 
 def tampered(state: str) -> list[str]:
@@ -424,3 +438,15 @@ async def test_an_url_that_the_client_cannot_open() -> None:
         reply = await call(caller, "needs_login", capabilities={"elicitation": {}})
         assert (reply.status, reply.code) == (400, -32021)
         assert reply.error["data"] == {"requiredCapabilities": {"elicitation": {"url": {}}}}
+
+
+async def test_a_call_goes_on_for_a_newer_token_of_the_same_principal_and_for_no_older() -> None:
+    async with proxy_of(asking(), AUTH) as (_, port), Caller(port) as caller:
+        short = {"authorization": f"Bearer {token(exp=time.time() - LEEWAY_S + 1.0)}"}
+        message, fields = wanting("elicit")
+        first = await caller.send(message, {**fields, **short})
+        retry, fields = wanting("elicit", **answered(first))
+        while (reply := await caller.send(retry | {"method": "server/discover"}, {**fields, **short})).status != 401:
+            assert reply.status == 400  # its headers name the call
+        assert (await caller.send(retry, {**fields, **short})).status == 401
+        assert (await caller.send(retry, {**fields, "authorization": f"Bearer {token()}"})).text == "accept Ann"

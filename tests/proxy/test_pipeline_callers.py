@@ -13,9 +13,11 @@ import pytest
 from tests.in_process import configured, proxied, running
 from tests.mcp_backend import Backend, Call, Outcome, echo, text
 from tests.mcp_caller import HANDSHAKE, STATELESS, Caller, Fields, Reply, request, stateless
+from tests.process.test_changes import Stream
 
 from only1mcp.config.schema import JWT, ApiKey, Auth, RateLimit, Secret
 from only1mcp.process.worker import Worker
+from only1mcp.proxy.auth import LEEWAY_S
 
 SECRET = "a secret of more than thirty-two bytes"
 JWT_SETTINGS = JWT(secret=Secret(SECRET))
@@ -31,6 +33,12 @@ def token(**claims: Any) -> str:
     return jwt.encode({"sub": "ann", "exp": time.time() + 600, **claims}, SECRET, "HS256")
 
 
+INITIALIZE = {
+    "protocolVersion": HANDSHAKE,
+    "capabilities": {},
+    "clientInfo": {"name": "t", "version": "1"},
+}
+AUTH_ANN = {"authorization": "Bearer ann-key"}
 AUTH = Auth(jwt=JWT_SETTINGS, api_keys=(key("ann"), key("bob")))
 
 
@@ -44,6 +52,12 @@ async def backend() -> AsyncIterator[Backend]:
 async def port(backend: Backend) -> AsyncIterator[int]:
     async with running(configured(backend, auth=AUTH)) as worker:
         yield port_of(worker)
+
+
+async def listening_on(caller: Caller, revision: str) -> Stream:
+    status, headers = await caller.head()
+    assert (status, headers["content-type"]) == (200, "text/event-stream")
+    return Stream(caller, revision)
 
 
 def port_of(worker: Worker) -> int:
@@ -360,3 +374,41 @@ async def test_allowed_origins_and_hosts(backend: Backend) -> None:
             "https://x.app.example",
         ):
             assert (await caller.send(message, {**fields, "origin": origin})).status == 403, origin
+
+
+# Credentials that end while a stream is open.
+
+
+def ending(in_s: float) -> dict[str, str]:
+    """Return a credential that is accepted for so many seconds more."""
+    return {"authorization": f"Bearer {token(exp=time.time() - LEEWAY_S + in_s)}"}
+
+
+async def test_streams_end_with_the_token_that_opened_them(port: int, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    short = ending(3.0)
+    async with Caller(port) as caller, Caller(port) as one, Caller(port) as other, Caller(port, **AUTH_ANN) as lasting:
+        message, fields = stateless("subscriptions/listen", id="l", notifications={"toolsListChanged": True})
+        one.write(message, {**fields, **short})
+        listen = await listening_on(one, STATELESS)
+        assert (await listen.next())["method"] == "notifications/subscriptions/acknowledged"
+        opened = await caller.send(request("initialize", **INITIALIZE), short)
+        session = {"mcp-session-id": opened.headers["mcp-session-id"], "mcp-protocol-version": HANDSHAKE}
+        get = {"accept": "text/event-stream", "content-length": None, "content-type": None}
+        other.write(b"", {**session, **short, **get}, method="GET")
+        stream = await listening_on(other, HANDSHAKE)
+        # A key does not end by itself.
+        lasting.write(message, fields)
+        kept = await listening_on(lasting, STATELESS)
+        await kept.next()
+        last = await listen.next()
+        assert (last["id"], last["result"]["resultType"]) == ("l", "complete")
+        assert await listen.next() is None
+        assert await stream.next() is None
+        assert [record.fields for record in caplog.records if record.message == "stream.expired"] == [
+            {"principal": "ann"}
+        ] * 2
+        assert (await caller.send(b"", {**session, **short, **get}, method="GET")).status == 401
+        # The session goes on for whoever has credentials that hold.
+        fresh = {"authorization": f"Bearer {token()}"}
+        assert (await caller.send(request("ping"), {**session, **fresh})).result == {}

@@ -13,7 +13,7 @@ from tests.proxy.offers import offer
 from only1mcp.config.schema import Config, LoadBalancer, Proxy
 from only1mcp.errors import Only1MCPError, ProtocolError, RequestRefused
 from only1mcp.proxy.auth import Principal
-from only1mcp.proxy.route import Target, arguments_of, find_target
+from only1mcp.proxy.route import Target, find_target, mirrored_of
 from only1mcp.wire import jsonrpc
 from only1mcp.wire.mcp import Era
 
@@ -180,9 +180,15 @@ def test_a_name_is_looked_up_once_and_refused_every_time() -> None:
 
 @pytest.mark.parametrize(
     ("params", "expected"),
-    [(None, {}), ({}, {}), ({"arguments": None}, {}), ({"arguments": [1]}, {}), ({"arguments": {"a": 1}}, {"a": 1})],
+    [
+        (None, {}),
+        ({}, {}),
+        ({"arguments": None}, {}),
+        ({"arguments": []}, {}),
+        ({"arguments": {"region": "us", "other": [1]}}, {"region": "us"}),
+    ],
 )
-def test_arguments(params: Any, expected: Any) -> None:
+def test_arguments_that_headers_say_again(params: Any, expected: Any) -> None:
     exchange, _ = exchange_of(SNAPSHOT, "tools/call", params)
     assert exchange.message is not None
-    assert arguments_of(exchange.message) == expected
+    assert mirrored_of(exchange.message, ((("region",), "Region"),)) == expected

@@ -140,9 +140,14 @@ class Told:
 
     def __init__(self) -> None:
         self.levels: list[str] = []
+        self.own: list[tuple[str, str]] = []
 
     def want(self, level: str) -> set[Any]:
         self.levels.append(level)
+        return set()
+
+    def want_own(self, session_id: str, level: str) -> set[Any]:
+        self.own.append((session_id, level))
         return set()
 
     async def aclose(self) -> None: ...

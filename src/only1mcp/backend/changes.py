@@ -36,6 +36,12 @@ def announced(peer: Peer) -> list[str]:
     ]
 
 
+def is_silent(peer: Peer) -> bool:
+    """Return whether the peer has lists of whose changes it does not promise to tell."""
+    told = announced(peer)
+    return any(peer.offers(capability) and name not in told for name, capability in _CAPABILITY_OF.items())
+
+
 async def listen_stateless(
     transport: Transport,
     peer: Peer,

@@ -27,6 +27,7 @@ cdef class Endpoint:
     cdef public object era
     cdef public object on_era
     cdef public object interest
+    cdef public object audience
     cdef public bint exclusive
     cdef public object _attempt_over
     cdef public object _task

@@ -19,7 +19,7 @@ from only1mcp.backend.era import Peer, establish
 from only1mcp.backend.inventory import Inventory, read_inventory
 from only1mcp.backend.line import Line
 from only1mcp.backend.replies import Replies
-from only1mcp.backend.unasked import Ear
+from only1mcp.backend.unasked import NOBODY, Audience, Ear
 from only1mcp.config.schema import BackendConfig
 from only1mcp.errors import BackendError, BackendRefused, BackendUnavailable, ProtocolError
 from only1mcp.wire.mcp import Era
@@ -98,6 +98,7 @@ class Endpoint:
         self.on_era: Callable[[], None] = lambda: None
         # What clients want of this backend; applied anew on every connection.
         self.interest: Interest | None = None
+        self.audience: Audience = NOBODY
         # Calls go over instances of their owners, never over the connection that reads the lists.
         self.exclusive = False
         self._attempt_over = asyncio.Event()
@@ -251,8 +252,8 @@ class Endpoint:
         self._stale = False
         transport = self.transport = self._make_transport()
         self._replies = Replies(transport, name=self.id)
-        self._ear = Ear(self._replies, on_change=self._changed)
-        transport.on_message = self._on_message
+        self._ear = Ear(self._replies, on_change=self._changed, on_complete=self._completed)
+        transport.on_message = self._ear
         transport.on_lost = lambda reason: self._lose(transport, reason)
         await transport.start()
         return transport
@@ -313,9 +314,8 @@ class Endpoint:
         """Listen for changes where the server only tells those who ask: HTTP always, stdio in the stateless era."""
         if peer.era is Era.STATELESS:
             if announced(peer):
-                self._spawn(
-                    listen_stateless(transport, peer, self.next_id, self._on_message, self._changed, self._backoff)
-                )
+                assert self._ear is not None
+                self._spawn(listen_stateless(transport, peer, self.next_id, self._ear, self._changed, self._backoff))
         elif self.config.transport == "http":
             self._spawn(listen_handshake(transport, self._changed, self._backoff))
         if self.interest is not None:
@@ -330,8 +330,8 @@ class Endpoint:
         """Take what concerns the endpoint and no client: its requests, changed lists. False: not for it."""
         return self._ear is not None and self._ear.hear(message)
 
-    def _on_message(self, message: Envelope) -> None:
-        self.hear(message)
+    def _completed(self, elicitation_id: str) -> None:
+        self.audience.completed(self.id, None, elicitation_id)
 
     def _changed(self, kind: str | None = None, uri: str | None = None) -> None:
         """Something is not what it was; without arguments: nobody would have told."""

@@ -7,7 +7,7 @@ answered at all is raised as it is. Only an answer decides, and only a successfu
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -78,15 +78,18 @@ async def establish(
     timeout_s: float,
     client_version: str,
     probe: bool = True,
+    capabilities: Mapping[str, Any] = RELAYED,
 ) -> Peer:
     """Find out the era, shake hands where there is one, set `transport.revision`, and return what the backend is.
 
     `timeout_s` bounds each request. Some servers of the handshake era end when their first message is not `initialize`:
-    where a child died of the first attempt, call again with `probe=False`, which goes straight to the handshake.
+    where a child died of the first attempt, call again with `probe=False`, which goes straight to the handshake, in
+    which `capabilities` are declared.
     Raise `BackendUnavailable`, `BackendTimeout` or `BackendRefused` for outages, `BackendAnswerError` for a server that
     has no revision in common with us or whose answers are not MCP.
     """
-    meeting = _Meeting(transport, next_id, timeout_s, {"name": "only1mcp", "version": client_version})
+    client_info = {"name": "only1mcp", "version": client_version}
+    meeting = _Meeting(transport, next_id, timeout_s, client_info, capabilities)
     transport.session_id = None
     if probe:
         peer = await meeting.probe()
@@ -99,12 +102,18 @@ class _Meeting:
     """One attempt to get to know a backend."""
 
     def __init__(
-        self, transport: Transport, next_id: Callable[[], bytes], timeout_s: float, client_info: dict[str, str]
+        self,
+        transport: Transport,
+        next_id: Callable[[], bytes],
+        timeout_s: float,
+        client_info: dict[str, str],
+        capabilities: Mapping[str, Any],
     ) -> None:
         self._transport = transport
         self._next_id = next_id
         self._timeout_s = timeout_s
         self._client_info = client_info
+        self._capabilities = capabilities
 
     async def probe(self) -> Peer | None:
         """Ask `server/discover`; None: not of the stateless era, as far as it said."""
@@ -200,7 +209,7 @@ class _Meeting:
         # Neither a version nor a session header belongs on `initialize` (2025-11-25 "Transports").
         self._transport.revision = None
         self._transport.session_id = None
-        params = {"protocolVersion": revision, "capabilities": RELAYED, "clientInfo": self._client_info}
+        params = {"protocolVersion": revision, "capabilities": self._capabilities, "clientInfo": self._client_info}
         return await self._ask("initialize", params, self._timeout_s)
 
     async def _ask(self, method: str, params: dict[str, Any], timeout_s: float) -> Envelope:

@@ -20,6 +20,10 @@ class Instance(Line, Protocol):
     in_flight: int
     idle_since: float
 
+    @property
+    def held(self) -> bool:
+        """Whether its owner wants to hear from it between calls, so that being idle is no reason to end it."""
+
     async def aclose(self) -> None:
         """End it, whatever still runs on it; never raises."""
 
@@ -64,6 +68,11 @@ class Instances:
             raise self._unavailable("was ended with its session")
         return task.result()
 
+    def maybe(self, owner: str) -> Instance | None:
+        """Return the owner's instance if it is ready for calls."""
+        task = self._tasks.get(owner)
+        return None if task is None else _ready(task)
+
     def release(self, owner: str) -> None:
         """The owner's session has ended: end its instance, whatever still runs on it."""
         task = self._tasks.pop(owner, None)
@@ -106,11 +115,11 @@ class Instances:
         idle = self._idle()
         if not idle:
             raise self._unavailable(f"is in use by {self._limit} sessions, and may not be by more (instances.max)")
-        self.release(min(idle)[1])
+        self.release(min(idle)[2])
 
-    def _idle(self) -> list[tuple[float, str]]:
+    def _idle(self) -> list[tuple[bool, float, str]]:
         found = ((_ready(task), owner) for owner, task in self._tasks.items())
-        return [(instance.idle_since, owner) for instance, owner in found if instance and not instance.in_flight]
+        return [(each.held, each.idle_since, owner) for each, owner in found if each and not each.in_flight]
 
     def _sweep_later(self) -> None:
         if self._sweeper is None:
@@ -119,8 +128,8 @@ class Instances:
     def _sweep(self) -> None:
         self._sweeper = None
         now = asyncio.get_running_loop().time()
-        for since, owner in self._idle():
-            if now - since >= self._idle_s:
+        for held, since, owner in self._idle():
+            if not held and now - since >= self._idle_s:
                 self.release(owner)
         if self._tasks:
             self._sweep_later()

@@ -35,8 +35,8 @@ from only1mcp.wire.mcp import Era
 
 if TYPE_CHECKING:
     from only1mcp._fast.envelope import Envelope
-    from only1mcp.backend.endpoint import Endpoint
     from only1mcp.backend.era import Peer
+    from only1mcp.config.schema import BackendConfig
 
 log = logging.getLogger("only1mcp.backend")
 
@@ -53,6 +53,25 @@ ANSWER_S: Final = 30.0
 def subscribable(peer: Peer) -> bool:
     """Return whether the backend tells of changes of single resources."""
     return peer.offers("resources") and peer.capabilities["resources"].get("subscribe") is True
+
+
+class Watched(Protocol):
+    """Where resources are watched: an endpoint, or one owner's instance of it. Its `interest` is ours."""
+
+    id: str
+    timeout_s: float
+    config: BackendConfig
+
+    @property
+    def transport(self) -> Transport | None:
+        """The connection at hand."""
+
+    async def ready(self, timeout_s: float) -> object:
+        """Return when there is a connection; raise `BackendUnavailable`."""
+
+    def next_id(self) -> bytes: ...
+
+    def hear(self, message: Envelope) -> bool: ...
 
 
 class _Line(Protocol):
@@ -79,7 +98,7 @@ class Subscriptions:
     `on_gap(uri)` is called when a resource is watched again after a time in which it may have changed unheard.
     """
 
-    def __init__(self, endpoint: Endpoint, on_gap: Callable[[str], None]) -> None:
+    def __init__(self, endpoint: Watched, on_gap: Callable[[str], None]) -> None:
         self.endpoint = endpoint
         self.on_gap = on_gap
         self.wants: dict[str, _Want] = {}
@@ -90,6 +109,11 @@ class Subscriptions:
 
     def __len__(self) -> int:
         return len(self.wants)
+
+    @property
+    def busy(self) -> bool:
+        """Whether the backend is still being asked."""
+        return bool(self._tasks)
 
     async def want(self, uri: str) -> None:
         """Want the resource once more; return when the backend has accepted it.

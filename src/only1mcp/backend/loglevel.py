@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Final, Protocol
 
 import orjson
 
 from only1mcp._fast import ERROR
-from only1mcp.backend.base import BackendCall, Transport
-from only1mcp.backend.endpoint import Endpoint
+from only1mcp.backend.base import BackendCall, Outcome, Transport
 from only1mcp.backend.era import Peer
 from only1mcp.errors import BackendError, ProtocolError
 from only1mcp.wire import jsonrpc
 from only1mcp.wire.mcp import HANDSHAKE
+
+if TYPE_CHECKING:
+    from only1mcp.backend.endpoint import Endpoint
 
 log = logging.getLogger("only1mcp.backend")
 
@@ -28,11 +30,23 @@ METHOD: Final = "logging/setLevel"
 TELL_TIMEOUT_S: Final = 5.0
 
 
-class LogLevels:
-    """Keeps every endpoint of the handshake era at one level. Stateless backends are told by each request."""
+# Tells the instances of one session (`instances: per_session`) a level; returns what is still being told.
+TellOwn = Callable[[str, str], set[asyncio.Task[None]]]
 
-    def __init__(self, endpoints: Iterable[Endpoint]) -> None:
-        self._tellers = tuple(_Teller(endpoint) for endpoint in endpoints)
+
+class LogLevels:
+    """Keeps every endpoint of the handshake era at one level. Stateless backends are told by each request.
+
+    Where each session has an instance of its own, only that one is told, by `tell_own`.
+    """
+
+    def __init__(self, endpoints: Iterable[Endpoint], tell_own: TellOwn = lambda *_: set()) -> None:
+        self._tellers = tuple(Teller(endpoint) for endpoint in endpoints if not endpoint.exclusive)
+        self._tell_own = tell_own
+
+    def want_own(self, session_id: str, level: str) -> set[asyncio.Task[None]]:
+        """Tell the session's own instances; return what is still being told."""
+        return self._tell_own(session_id, level)
 
     def want(self, level: str) -> set[asyncio.Task[None]]:
         """Tell the backends that do not know it yet; return what is still being told."""
@@ -52,10 +66,27 @@ class LogLevels:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-class _Teller:
+class Told(Protocol):
+    """Who is told: an endpoint, or one session's instance of it."""
+
+    id: str
+    timeout_s: float
+
+    @property
+    def transport(self) -> Transport | None: ...
+
+    @property
+    def peer(self) -> Peer | None: ...
+
+    def next_id(self) -> bytes: ...
+
+    async def call(self, call: BackendCall) -> Outcome: ...
+
+
+class Teller:
     """Tells one endpoint, one request at a time: of two levels, the later one must arrive last."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Told) -> None:
         self.level: str | None = None
         self.task: asyncio.Task[None] | None = None
         self._endpoint = endpoint

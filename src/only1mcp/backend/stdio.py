@@ -14,12 +14,12 @@ from only1mcp._fast import ERROR, NOTIFICATION, Envelope
 from only1mcp.backend.attribution import Attribution, Waiting
 from only1mcp.backend.base import Asked, BackendCall, Done, OnMessage, Outcome, Transport
 from only1mcp.backend.guard import Guard
-from only1mcp.backend.lines import KEPT_BYTES, MAX_GARBAGE_LINES, LineSplitter, Overlong, answered_id, asks, is_asking
 from only1mcp.backend.loglimit import LogLimit
 from only1mcp.backend.process import Child, child_environment, find_command
 from only1mcp.backend.stdio_lane import StdioCall, StdioLane
 from only1mcp.config.schema import BackendConfig
 from only1mcp.errors import BackendError, BackendUnavailable, ProtocolError
+from only1mcp.wire.lines import KEPT_BYTES, MAX_GARBAGE_LINES, LineSplitter, Overlong, answered_id, asks, is_asking
 from only1mcp.wire.mcp import STATELESS_REVISIONS
 
 # Room for what servers really send (a 20 MiB file in base64); a line without end would otherwise fill our memory.

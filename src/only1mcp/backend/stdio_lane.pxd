@@ -3,7 +3,7 @@ cimport cython
 from only1mcp._fast.envelope cimport Envelope
 from only1mcp.backend.base cimport BackendCall
 from only1mcp.backend.deadline cimport DeadlineWatch
-from only1mcp.backend.lines cimport LineSplitter
+from only1mcp.wire.lines cimport LineSplitter
 from only1mcp.backend.outbox cimport Line, Outbox, on_one_line
 
 

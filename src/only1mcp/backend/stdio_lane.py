@@ -12,11 +12,11 @@ import orjson
 from only1mcp._fast import scan
 from only1mcp.backend.base import Asked, BackendCall, Done, Outcome
 from only1mcp.backend.deadline import NEVER, DeadlineWatch
-from only1mcp.backend.lines import MAX_GARBAGE_LINES, LineSplitter, Overlong
 from only1mcp.backend.outbox import Line, Outbox, on_one_line
 from only1mcp.backend.process import Child
 from only1mcp.errors import BackendAnswerError, BackendError, BackendTimeout, BackendUnavailable, ProtocolError
 from only1mcp.wire import jsonrpc
+from only1mcp.wire.lines import MAX_GARBAGE_LINES, LineSplitter, Overlong
 
 if TYPE_CHECKING:
     from only1mcp._fast.envelope import Envelope

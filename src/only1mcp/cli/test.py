@@ -23,9 +23,8 @@ from only1mcp.backend.base import Transport
 from only1mcp.backend.connection import connect
 from only1mcp.backend.era import Peer, establish
 from only1mcp.backend.guard import Guard
-from only1mcp.backend.http import HttpTransport
 from only1mcp.backend.inventory import read_inventory
-from only1mcp.backend.stdio import StdioTransport
+from only1mcp.backend.registry import transport_for
 from only1mcp.backend.target import parse_target
 from only1mcp.cli import CANNOT_CONNECT, FAILURE, USAGE
 from only1mcp.cli.config import config_option, json_option
@@ -107,8 +106,6 @@ class _Examination(logging.Handler):
     async def report(self) -> dict[str, Any]:
         """Return what happened at each step; `error`, `failed_at` and mostly `hint` where one failed."""
         report: dict[str, Any] = {"backend": self._entry.id, "transport": self._entry.transport, "ms": self._ms}
-        if self._entry.transport == "sse":
-            return {**report, "error": "the sse transport is not served in this version", "failed_at": "configuration"}
         before = log.level, log.propagate
         log.addHandler(self)
         log.setLevel(logging.INFO)
@@ -129,11 +126,11 @@ class _Examination(logging.Handler):
         guard = Guard()
         transport: Transport | None = None
         try:
-            with self._timed("connect" if self._entry.transport == "http" else "spawn"):
+            with self._timed(self._step):
                 transport = await self._open(guard)
             with self._timed("handshake"):
                 try:
-                    peer = await self._meet(transport)
+                    peer = await self._meet(transport, probe=self._entry.transport != "sse")
                 except BackendError:
                     if not self._lost:
                         raise
@@ -158,11 +155,8 @@ class _Examination(logging.Handler):
             await guard.aclose()
 
     async def _open(self, guard: Guard) -> Transport:
-        transport: Transport
-        if self._entry.transport == "stdio":
-            transport = StdioTransport(self._entry, guard=guard, log=log)
-        else:
-            transport = HttpTransport(self._entry, name=self._entry.id)
+        transport = transport_for(self._entry, guard)()
+        if self._entry.transport == "http":
             # The transport connects with its first request: a connection of its own tells the time that takes.
             target = parse_target(self._entry.url or "")
             context = ssl.create_default_context() if target.tls else None
@@ -174,7 +168,7 @@ class _Examination(logging.Handler):
     def _note_loss(self, _reason: str) -> None:
         self._lost = True
 
-    async def _meet(self, transport: Transport, *, probe: bool = True) -> Peer:
+    async def _meet(self, transport: Transport, *, probe: bool) -> Peer:
         return await establish(
             transport, self._next_id, timeout_s=self._timeout_s, client_version=__version__, probe=probe
         )

@@ -1,8 +1,7 @@
 cdef class SessionSealer:
-    cdef public bytes _key
+    cdef public object _sealer
     cdef public int _worker
     cdef public int _lifetime_s
-    cdef public object _aead
     cdef public object _opened
     cdef public object _terminated
 

@@ -7,20 +7,15 @@ credentials are checked on every request all the same.
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import os
-import re
 import struct
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-import cryptography  # noqa: F401 - a missing one ends the start; its ciphers are loaded by the first session (_cipher)
+import cryptography  # noqa: F401 - a missing one ends the start; its ciphers are loaded by the first session (Sealer)
 import orjson
 
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from only1mcp.frontend.sealing import OVERHEAD_BYTES, Sealer
 
 # A session ends after this long however busy it is; the client then gets 404 and initializes again. It bounds how long
 # a token is good for that leaked together with its principal's credentials, and how long ended ids are remembered.
@@ -35,14 +30,11 @@ MAX_TERMINATED: Final = 65_536
 MAX_OPENED: Final = 8_192
 
 _VERSION: Final = b"\x02"
-_NONCE_BYTES: Final = 12
-_TAG_BYTES: Final = 16
-# Expiry in Unix seconds, number of the worker, lengths of the revision and of the client's name and version.
-_HEADER: Final = struct.Struct(">IHBB")
+# Number of the worker, lengths of the revision and of the client's name and version.
+_HEADER: Final = struct.Struct(">HBB")
 _MAX_REVISION: Final = 16
 _MAX_SEALED: Final = MAX_TOKEN_CHARS * 3 // 4
-_ROOM: Final = _MAX_SEALED - len(_VERSION) - _NONCE_BYTES - _TAG_BYTES - _HEADER.size - _MAX_REVISION
-_TOKEN: Final = re.compile(rf"[A-Za-z0-9_-]{{40,{MAX_TOKEN_CHARS}}}")
+_ROOM: Final = _MAX_SEALED - len(_VERSION) - OVERHEAD_BYTES - _HEADER.size - _MAX_REVISION
 
 # A client's name and version are shown to backends; longer ones are cut to this many characters, then to these octets.
 _MAX_NAME_CHARS: Final = 64
@@ -82,13 +74,9 @@ class SessionSealer:
     """
 
     def __init__(self, key: bytes, worker: int = 0, lifetime_s: int = SESSION_LIFETIME_S) -> None:
-        if len(key) != 32:
-            raise ValueError(f"expected a key of 32 bytes, got {len(key)}")
-        # A key of its own: other things are sealed with the same secret, and none may pass for a session.
-        self._key = hashlib.blake2b(key=key, person=b"only1mcp.session", digest_size=32).digest()
+        self._sealer = Sealer(key, "only1mcp.session", _VERSION)
         self._worker = worker
         self._lifetime_s = lifetime_s
-        self._aead: ChaCha20Poly1305 | None = None
         self._opened: OrderedDict[str, Session] = OrderedDict()
         self._terminated: OrderedDict[str, float] = OrderedDict()
 
@@ -103,14 +91,11 @@ class SessionSealer:
         mark = revision.encode("ascii")
         if not 0 < len(mark) <= _MAX_REVISION:
             raise ValueError(f"expected a revision of 1-{_MAX_REVISION} characters, got {revision!r:.40}")
-        nonce = os.urandom(_NONCE_BYTES)
         info = _identity(client_info)
         room = _ROOM - len(info)
         kept = capabilities if len(capabilities) <= room else _trimmed(capabilities, room)
-        head = _HEADER.pack(int(now) + self._lifetime_s, self._worker, len(mark), len(info))
-        plain = head + mark + info + kept
-        sealed = self._cipher().encrypt(nonce, plain, principal_id.encode())
-        return base64.urlsafe_b64encode(_VERSION + nonce + sealed).rstrip(b"=").decode("ascii")
+        plain = _HEADER.pack(self._worker, len(mark), len(info)) + mark + info + kept
+        return self._sealer.seal(plain, principal_id, int(now) + self._lifetime_s)
 
     def open(self, token: str, principal_id: str, now: float) -> Session | None:
         """Return the session, or None when the id is not ours, altered, another principal's, expired or terminated."""
@@ -147,35 +132,15 @@ class SessionSealer:
         return True
 
     def _unseal(self, token: str, principal_id: str) -> Session | None:
-        if not _TOKEN.fullmatch(token):
+        opened = self._sealer.open_any(token, principal_id) if len(token) <= MAX_TOKEN_CHARS else None
+        if opened is None:
             return None
-        try:
-            octets = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
-        except ValueError:
-            return None
-        # Unused bits of the last character may differ and decode alike; one session has one spelling.
-        if base64.urlsafe_b64encode(octets).rstrip(b"=").decode("ascii") != token or octets[:1] != _VERSION:
-            return None
-        from cryptography.exceptions import InvalidTag  # noqa: PLC0415 (see _cipher)
-
-        nonce = octets[1 : 1 + _NONCE_BYTES]
-        try:
-            plain = self._cipher().decrypt(nonce, octets[1 + _NONCE_BYTES :], principal_id.encode())
-        except InvalidTag:
-            return None
-        expires_at, worker, revision_length, info_length = _HEADER.unpack_from(plain)
+        plain = opened.plain
+        worker, revision_length, info_length = _HEADER.unpack_from(plain)
         info_at = _HEADER.size + revision_length
         revision, rest = plain[_HEADER.size : info_at].decode("ascii"), info_at + info_length
         info = plain[info_at:rest]
-        return Session(nonce.hex(), principal_id, revision, plain[rest:], float(expires_at), info, worker)
-
-    def _cipher(self) -> ChaCha20Poly1305:
-        """Return the cipher; the first time takes milliseconds and megabytes, which stateless clients need not pay."""
-        if self._aead is None:
-            from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305  # noqa: PLC0415
-
-            self._aead = ChaCha20Poly1305(self._key)
-        return self._aead
+        return Session(opened.name, principal_id, revision, plain[rest:], opened.expires_at, info, worker)
 
 
 def _identity(client_info: bytes) -> bytes:

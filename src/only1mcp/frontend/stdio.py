@@ -9,11 +9,11 @@ import asyncio
 import contextlib
 from typing import Any, Final
 
-from only1mcp.backend.lines import LineSplitter, Overlong, asked_id
 from only1mcp.errors import INVALID_REQUEST, RequestRefused, error_message
 from only1mcp.frontend.http_exchange import Application
 from only1mcp.frontend.messages import MessageClient
 from only1mcp.frontend.pipes import PipeReader, PipeWriter
+from only1mcp.wire.lines import LineSplitter, Overlong, asked_id
 
 # A client that writes requests and does not read the answers is not read from any more while this much waits for it.
 MAX_UNREAD_BYTES: Final = 4 << 20

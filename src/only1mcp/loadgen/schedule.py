@@ -8,9 +8,10 @@ is charged for every request it kept waiting ("coordinated omission", Gil Tene).
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 
 
-class Schedule:
+class Schedule(ABC):
     """What both loops share. `begin` comes first.
 
     Measured is what is sent from `measured_from` on; the end comes after `duration_s` of that, or after `requests`,
@@ -47,13 +48,13 @@ class Schedule:
         """Return whether it was the time that ended it, and not the number of requests."""
         return self._left > 0 and now >= self.ends_at
 
+    @abstractmethod
     def take(self, now: float) -> float | None:
         """Return the time from which the next request's latency counts, or None when none is to be sent now."""
-        raise NotImplementedError
 
+    @abstractmethod
     def backlog(self, now: float) -> int:
         """Return how many requests are due and not handed out."""
-        raise NotImplementedError
 
     def _count(self, time: float) -> None:
         if time >= self.measured_from:

@@ -11,6 +11,7 @@ import logging
 import re
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -85,7 +86,7 @@ def flush() -> None:
                 handler.flush()
 
 
-class _LineFormatter(logging.Formatter):
+class _LineFormatter(logging.Formatter, ABC):
     """What both formats share: time, name of the level, fields."""
 
     def __init__(self) -> None:
@@ -134,8 +135,8 @@ class _LineFormatter(logging.Formatter):
             parts[f"{name}_" if name in _OWN_FIELDS else str(name)] = value
         return parts
 
-    def _join(self, parts: dict[str, Any]) -> str:
-        raise NotImplementedError
+    @abstractmethod
+    def _join(self, parts: dict[str, Any]) -> str: ...
 
 
 class JSONFormatter(_LineFormatter):

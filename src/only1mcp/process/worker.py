@@ -30,6 +30,7 @@ from only1mcp.process.memory import keep_freed_memory
 from only1mcp.process.notify import READY, STOPPING, notify
 from only1mcp.process.scrape import ScrapeApplication
 from only1mcp.proxy.asker import ClientAsker
+from only1mcp.proxy.audience import ClientAudience
 from only1mcp.proxy.auth import Authenticator
 from only1mcp.proxy.cache import ResponseCache
 from only1mcp.proxy.catalog import Catalog
@@ -80,13 +81,15 @@ class Worker:
         self.groups = make_groups(self.registry.endpoints.values(), config.proxy.load_balancer)
         # Everything that clients carry for us is sealed with keys made of this one.
         self.key = os.urandom(32)
-        self.levels = LogLevels(self.registry.endpoints.values())
-        self.desk = Desk(hub=Hub(self.groups), sessions=Sessions(self.levels))
+        self.levels = LogLevels(self.registry.endpoints.values(), self.registry.tell_level)
+        sessions = Sessions(self.levels)
+        self.desk = Desk(hub=Hub(self.groups, age_s=config.proxy.cache.ttl_seconds), sessions=sessions)
         self.desk.on_session_ended = self.registry.session_ended
-        self.desk.asker = ClientAsker(self.desk.worker, config.proxy.timeouts.input_s, self.metrics)
-        self.desk.lot = Lot(
-            self.key, worker=self.desk.worker, input_s=config.proxy.timeouts.input_s, wall_clock=time.time
-        )
+        self.desk.on_roots_changed = self.registry.roots_changed
+        self.registry.introduce(ClientAudience(self.desk, sessions.level_of), sessions.level_of)
+        input_s = config.proxy.timeouts.input_s
+        self.desk.asker = ClientAsker(self.desk.worker, input_s, self.metrics, self.desk.hub.tell)
+        self.desk.lot = Lot(self.key, worker=self.desk.worker, input_s=input_s, wall_clock=time.time)
         self._inventories: tuple[object, ...] = ()
         cache, limit = config.proxy.cache, config.auth.rate_limit
         limit_bytes = cache.max_size_mb << 20

@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Protocol
 
 import orjson
 
-from only1mcp._fast import members
+from only1mcp._fast import members, scan
 from only1mcp.errors import INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND, ProtocolError
 from only1mcp.proxy import rounds
 from only1mcp.proxy.asking import GONE, TOO_MANY, UNDECLARED, Asking
+from only1mcp.proxy.elicitations import Elicitations
 from only1mcp.proxy.streams import KEEP_ALIVE, KEEP_ALIVE_S
 from only1mcp.wire import asks, jsonrpc
 from only1mcp.wire.asks import CAPABILITY, MULTI_ROUND, Ask
@@ -106,15 +108,26 @@ class _Open:
 
 
 class ClientAsker:
-    """Serves `desk.Asker`. `worker` is the first part of every id, `input_s` the time that a client has to answer."""
+    """Serves `desk.Asker`. `worker` is the first part of every id, `input_s` the time that a client has to answer.
 
-    def __init__(self, worker: int, input_s: float, metrics: Metrics) -> None:
+    `tell_session` says something to a session in the middle of no call.
+    """
+
+    def __init__(
+        self,
+        worker: int,
+        input_s: float,
+        metrics: Metrics,
+        tell_session: Callable[[str, bytes], object] = lambda *_: None,
+    ) -> None:
+        self._tell_session = tell_session
         self._worker = worker
         self._input_s = input_s
         self._metrics = metrics
         self._size = 0
         # By session, then by our id as the JSON text it is.
         self._open: dict[str, dict[bytes, _Open]] = {}
+        self._elicitations = Elicitations()
 
     def __repr__(self) -> str:
         return f"<ClientAsker open={self._size} sessions={len(self._open)}>"
@@ -125,10 +138,23 @@ class ClientAsker:
     # Asking.
 
     def relay(self, exchange: Exchange, asking: Asking) -> None:
-        self.ask(exchange, asking.ask, Relayed(asking))
+        params = asking.ask.params
+        theirs = None if params is None else asks.elicitation_id(params, (0, len(params)))
+        self.ask(exchange, asking.ask, Relayed(asking), theirs=theirs)
 
-    def ask(self, exchange: Exchange, ask: Ask, inquirer: Inquirer, elicitation_id: str | None = None) -> None:
-        """Ask the client of the exchange; `inquirer` hears of it once, which may be before this returns."""
+    def ask(
+        self,
+        exchange: Exchange,
+        ask: Ask,
+        inquirer: Inquirer,
+        elicitation_id: str | None = None,
+        *,
+        theirs: str | None = None,
+    ) -> None:
+        """Ask the client of the exchange; `inquirer` hears of it once, which may be before this returns.
+
+        `theirs` is the id that a handshake backend gave an elicitation.
+        """
         obstacle = self._obstacle(exchange, ask)
         if obstacle is not None:
             inquirer.refused(*obstacle)
@@ -136,6 +162,8 @@ class ClientAsker:
         assert exchange.session is not None
         id = f'"{self._worker}.{os.urandom(ID_BYTES).hex()}"'.encode()
         try:
+            if theirs is not None:
+                elicitation_id = self._id_for(exchange, theirs, exchange)
             message = asks.for_handshake(ask, id, elicitation_id)
             token = asks.progress_token(ask)
         except ProtocolError as error:
@@ -150,7 +178,7 @@ class ClientAsker:
 
     def _obstacle(self, exchange: Exchange, ask: Ask) -> tuple[str, int] | None:
         """Return why the client cannot be asked, and the code of the error that says so."""
-        session, http = exchange.session, exchange.http
+        session = exchange.session
         if ask.method not in CAPABILITY:
             return f"this client does not serve {ask.method!r:.80}", METHOD_NOT_FOUND
         if session is None:
@@ -159,11 +187,41 @@ class ClientAsker:
         if not asks.may_ask(ask, declared, session.revision):
             # A mode or a part of what is declared is missing, or all of it.
             return UNDECLARED, INVALID_PARAMS if CAPABILITY[ask.method] in declared else METHOD_NOT_FOUND
-        if http.finished or exchange.passing or (http.client_gone and exchange.journal is None):
+        if not _hears(exchange):
             return GONE, INTERNAL_ERROR
         if self._size >= MAX_PER_WORKER or len(self._open.get(session.id, ())) >= MAX_PER_SESSION:
             return TOO_MANY, INTERNAL_ERROR
         return None
+
+    # URL elicitations that go on after their answer.
+
+    def explained(self, exchange: Exchange, body: bytes) -> bytes:
+        session = exchange.session
+        if session is None or b"-32042" not in body:
+            return body
+        error = scan(body)
+        if not asks.requires_urls(error):
+            return body
+        if not asks.may_ask(asks.URL, asks.capabilities_of(session.capabilities), session.revision):
+            return asks.as_internal(error)
+        return asks.with_elicitation_ids(error, lambda theirs: self._id_for(exchange, theirs, None))
+
+    def completed(self, backend: str, owner: str | None, elicitation_id: str) -> None:
+        found = self._elicitations.take(backend, elicitation_id, owner)
+        if found is None:
+            return
+        session_id, elicitation = found
+        message, exchange = asks.completed(elicitation.id), elicitation.exchange
+        if exchange is not None and _hears(exchange):
+            exchange.ask(message)
+        else:
+            self._tell_session(session_id, message)
+
+    def _id_for(self, exchange: Exchange, theirs: str, asked_in: Exchange | None) -> str:
+        """Return what the client of the exchange calls an elicitation of the backend that serves it."""
+        if exchange.session is None or exchange.backend is None:
+            return theirs
+        return self._elicitations.give(exchange.backend, theirs, exchange.session.id, asked_in)
 
     # Rounds with stateless backends.
 
@@ -220,10 +278,13 @@ class ClientAsker:
     def over(self, exchange: Exchange) -> None:
         for opened in self._of(exchange):
             self._end(opened, GONE if exchange.http.client_gone else OVER)
+        if exchange.session is not None and self._elicitations:
+            self._elicitations.over(exchange.session.id, exchange)
 
     def ended(self, session_id: str) -> None:
         for opened in list(self._open.get(session_id, {}).values()):
             self._end(opened, "the client has ended its session")
+        self._elicitations.ended(session_id)
 
     async def aclose(self) -> None:
         for session_id in list(self._open):
@@ -271,6 +332,12 @@ class ClientAsker:
         if not opened.exchange.passing:
             params = b'{"requestId":' + opened.id + b',"reason":' + orjson.dumps(reason) + b"}"
             opened.exchange.interim(jsonrpc.notification("notifications/cancelled", params))
+
+
+def _hears(exchange: Exchange) -> bool:
+    """Return whether what is said on the exchange's stream now reaches its client, or is kept for it."""
+    http = exchange.http
+    return not (http.finished or exchange.passing or (http.client_gone and exchange.journal is None))
 
 
 @lru_cache(maxsize=1024)

@@ -48,7 +48,8 @@ class Principal:
     """Who a request is made for. Sessions, caches and rate limits are keyed by `id`; `name` is for people.
 
     `tools` are the patterns of the tools it may call, None for all. `credential` is the digest of what the request
-    proved itself with: private results are not shared between two tokens of one subject.
+    proved itself with: private results are not shared between two tokens of one subject. `expires_at` is the Unix time
+    at which that stops to hold, None where it does not by itself.
     """
 
     id: str
@@ -57,6 +58,7 @@ class Principal:
     scopes: frozenset[str] = frozenset()
     tools: tuple[str, ...] | None = None
     credential: bytes = field(default=b"", repr=False, compare=False)
+    expires_at: float | None = field(default=None, compare=False)
     _patterns: Patterns | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -65,6 +67,10 @@ class Principal:
     def may_call(self, tool_name: str) -> bool:
         """Return whether this principal may call, and see, the tool."""
         return self._patterns is None or self._patterns.match(tool_name)
+
+    def left_s(self, now: float) -> float | None:
+        """Return for how long what it proved itself with still holds, None for ever; `now` is Unix time."""
+        return None if self.expires_at is None else self.expires_at - now
 
 
 ANONYMOUS: Final = Principal("anonymous", "anonymous", "anonymous")
@@ -151,7 +157,7 @@ class Authenticator:
                 return principal
             del self._verified[digest]
         found = self._key_of(digest)
-        since, until = 0.0, now + VERIFIED_FOR_S
+        since, until, expires_at = 0.0, now + VERIFIED_FOR_S, None
         if found is None:
             if not bearer or self._jwt is None:
                 raise _refused("the API key is not known" if self._keys else "the token is not valid")
@@ -159,7 +165,7 @@ class Authenticator:
             until = min(until, expires_at)
         if len(self._verified) >= MAX_VERIFIED:
             self._verified.popitem(last=False)
-        found = replace(found, credential=digest)
+        found = replace(found, credential=digest, expires_at=expires_at)
         self._verified[digest] = (found, since, until)
         return found
 

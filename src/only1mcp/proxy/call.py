@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
 
-from only1mcp._fast import NOTIFICATION, members
+from only1mcp._fast import ERROR, NOTIFICATION, members
 from only1mcp.backend.base import CALLER, BackendCall, Clock, Outcome, Passed, Transport
 from only1mcp.backend.endpoint import Endpoint
 from only1mcp.backend.era import Peer
@@ -21,7 +21,7 @@ from only1mcp.proxy import uris
 from only1mcp.proxy.asking import Asking
 from only1mcp.proxy.catalog import Catalog
 from only1mcp.proxy.exchange import Exchange
-from only1mcp.proxy.route import Target, arguments_of
+from only1mcp.proxy.route import Target, mirrored_of
 from only1mcp.wire import jsonrpc, mcp
 from only1mcp.wire.eras import Caller, to_backend
 from only1mcp.wire.eras import to_client as answer_to_client
@@ -270,7 +270,7 @@ def _prepare(
     outbound = to_backend(message, id, exchange.era, peer.era, peer.revision, caller, target.replace, level)
     headers: tuple[tuple[bytes, bytes], ...] = ()
     if target.item is not None and target.item.annotations and peer.era is STATELESS:
-        headers = param_headers(target.item.annotations, arguments_of(message))
+        headers = param_headers(target.item.annotations, mirrored_of(message, target.item.annotations))
     relay = _Relay(exchange, endpoint, peer, outbound.progress_token)
     return BackendCall(
         message.method or "",
@@ -300,9 +300,12 @@ def to_client(exchange: Exchange, target: Target, method: str, answer: Answer) -
     """
     assert exchange.era is not None
     server_info = b"{}" if answer.era is exchange.era else orjson.dumps(answer.server_info)
+    message = answer.message
     status, body = answer_to_client(
-        answer.message, exchange.id, method, target.original, exchange.era, answer.era, server_info
+        message, exchange.id, method, target.original, exchange.era, answer.era, server_info
     )
+    if message.kind == ERROR:
+        body = exchange.snapshot.desk.asker.explained(exchange, body)
     if exchange.snapshot.rewrites_uris and b'"uri"' in body:
         body = _with_public_uris(body, method, exchange.snapshot.catalog, target.group.id)
     return status, body

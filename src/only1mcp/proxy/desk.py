@@ -50,6 +50,15 @@ class Asker(Protocol):
     def cancelled(self, exchange: Exchange, message: Envelope) -> bool:
         """A backend cancels a request of its own on the stream of this exchange."""
 
+    def explained(self, exchange: Exchange, body: bytes) -> bytes:
+        """Return a handshake backend's error as this handshake client may be given it: -32042 with ids of ours."""
+
+    def completed(self, backend: str, owner: str | None, elicitation_id: str) -> None:
+        """A handshake backend says that the user has done what an URL asked for.
+
+        `owner` is the session whose connection said so, None where it serves many.
+        """
+
     def over(self, exchange: Exchange) -> None:
         """The exchange has its answer, or will have none: withdraw what its client was still asked."""
 
@@ -152,8 +161,11 @@ class Hub(Protocol):
     def catalog_changed(self, catalog: Catalog) -> None:
         """The merged view may be another; those who asked are told once for any number of changes at a time."""
 
-    def updated(self, group: str, uri: str) -> None:
-        """A backend says that this resource of its own has changed."""
+    def updated(self, group: str, uri: str, owner: str = "") -> None:
+        """A backend says that this resource of its own has changed: for all, or for the owner of one instance of it."""
+
+    def tell(self, session_id: str, message: bytes) -> bool:
+        """Say this on the stream of the session; False: it has none."""
 
     def ended(self, session_id: str) -> None: ...
 
@@ -194,6 +206,12 @@ class Quiet:
 
     def cancelled(self, exchange: Exchange | Forwarding, message: Envelope) -> bool:
         return False
+
+    def explained(self, exchange: Exchange, body: bytes) -> bytes:
+        return body
+
+    def completed(self, backend: str, owner: str | None, elicitation_id: str) -> None:
+        return None
 
     def over(self, exchange: Exchange) -> None:
         return None
@@ -237,8 +255,11 @@ class Quiet:
     def catalog_changed(self, catalog: Catalog) -> None:
         return None
 
-    def updated(self, group: str, uri: str) -> None:
+    def updated(self, group: str, uri: str, owner: str = "") -> None:
         return None
+
+    def tell(self, session_id: str, message: bytes) -> bool:
+        return False
 
     async def aclose(self) -> None:
         return None
@@ -267,8 +288,9 @@ class Desk:
     hub: Hub = _QUIET
     tasks: TaskDesk = _QUIET
     worker: int = 0
-    # Who else is told that a session has ended: the registry of backends.
+    # Who else is told that a session has ended, and that its client has other roots: the registry of backends.
     on_session_ended: Callable[[str], None] = lambda _: None
+    on_roots_changed: Callable[[str], None] = lambda _: None
 
     def session_ended(self, session_id: str) -> None:
         """Forget everything that was kept for a session."""

@@ -7,10 +7,12 @@ it is told of a resource comes from one subscription at the backend that has it 
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from only1mcp.backend.changes import is_silent
 from only1mcp.errors import (
     INVALID_PARAMS,
     INVALID_REQUEST,
@@ -47,14 +49,24 @@ ACKNOWLEDGE_S: Final = 5.0
 MAX_LISTENS: Final = 1024
 # Clients told in one turn of the event loop.
 TOLD_AT_ONCE: Final = 200
+# The default of `proxy.cache.ttl_seconds`.
+AGE_S: Final = 300.0
 # What a session subscribed to is kept this long without a stream.
 LINGER_S: Final = 3600.0
 
 
 class Hub:
-    """All listeners of one process. `wall_clock` is Unix time, by which sessions expire."""
+    """All listeners of one process. `wall_clock` is Unix time, by which sessions expire.
 
-    def __init__(self, groups: Mapping[str, Group], wall_clock: Callable[[], float] = time.time) -> None:
+    `age_s` is how old the lists of a backend that tells of no changes may become while somebody listens.
+    """
+
+    def __init__(
+        self, groups: Mapping[str, Group], wall_clock: Callable[[], float] = time.time, age_s: float = AGE_S
+    ) -> None:
+        self._groups = groups
+        self._age_s = age_s
+        self._age_timer: asyncio.TimerHandle | None = None
         self._topics = Topics(groups, self.updated)
         self._wall_clock = wall_clock
         self._catalog: Catalog | None = None
@@ -62,7 +74,7 @@ class Hub:
         self._listeners: dict[Listener, None] = {}
         self._listens: dict[str, int] = {}
         self._sessions: dict[str, SessionListener] = {}
-        self._pending: dict[tuple[str, str], None] = {}
+        self._pending: dict[tuple[str, str, str], None] = {}
         self._update_timer: asyncio.TimerHandle | None = None
         self._change_timer: asyncio.TimerHandle | None = None
         self._due: float | None = None
@@ -82,7 +94,8 @@ class Hub:
         if count >= MAX_LISTENS and exchange.principal.kind != "anonymous":
             raise Overloaded("too many listens", data={"hint": "end one, or ask for more in one"})
         self._listens[exchange.principal.id] = count + 1
-        listener = Listener(exchange, self._listener_ended)
+        self._watch_silent()
+        listener = Listener(exchange, self._listener_ended, self._wall_clock)
         self._listeners[listener] = None
         if wanted.uris:
             exchange.http.defer(listener.gone)
@@ -108,6 +121,7 @@ class Hub:
             error = RequestRefused("this session has a stream already", code=INVALID_REQUEST)
             _refuse(exchange, 409, error)
             return
+        self._watch_silent()
         session.open(exchange, told, self._views_for(exchange))
         self._remember(session, exchange)
 
@@ -149,15 +163,20 @@ class Hub:
             self._change_timer.cancel()
         self._change_timer = loop.call_later(max(0.0, min(DELAY_S, self._due - loop.time())), self._tell_of_lists)
 
-    def updated(self, group: str, uri: str) -> None:
-        """A backend says that this resource of its own has changed."""
-        if self._closed or not self._topics or (group, uri) in self._pending:
+    def updated(self, group: str, uri: str, owner: str = "") -> None:
+        """A backend says that this resource of its own has changed, an instance of it that it has for its owner."""
+        if self._closed or not self._topics or (group, uri, owner) in self._pending:
             return
-        if any(True for _ in self._topics.interested(group, uri)):
-            self._pending[group, uri] = None
+        if any(True for _ in self._topics.interested(group, uri, owner)):
+            self._pending[group, uri, owner] = None
             if self._update_timer is None:
                 loop = asyncio.get_running_loop()
                 self._update_timer = loop.call_later(UPDATE_DELAY_S, self._tell_of_resources)
+
+    def tell(self, session_id: str, message: bytes) -> bool:
+        """Say this on the stream of the session; False: it has none."""
+        session = self._sessions.get(session_id)
+        return session is not None and session.say(message)
 
     def ended(self, session_id: str) -> None:
         """The session was deleted, or has expired."""
@@ -174,7 +193,7 @@ class Hub:
     async def aclose(self) -> None:
         """End every stream in order."""
         self._closed = True
-        for timer in (self._change_timer, self._update_timer):
+        for timer in (self._change_timer, self._update_timer, self._age_timer):
             if timer is not None:
                 timer.cancel()
         tasks = list(self._tasks)
@@ -233,7 +252,8 @@ class Hub:
         assert exchange.session is not None
         session = self._sessions.get(exchange.session.id)
         if session is None:
-            session = self._sessions[exchange.session.id] = SessionListener(exchange, self._detached)
+            session = SessionListener(exchange, self._detached, self._wall_clock)
+            self._sessions[exchange.session.id] = session
             self._remember(session, exchange)
         return session
 
@@ -275,6 +295,24 @@ class Hub:
         for uri in listener.uris:
             self._topics.remove(listener, uri)
 
+    def _watch_silent(self) -> None:
+        """See that backends are read again that do not tell of changes, as long as there is somebody to tell."""
+        if self._age_timer is None:
+            # Not all at once, where many processes were started together.
+            delay_s = self._age_s * random.uniform(1.0, 1.2)
+            self._age_timer = asyncio.get_running_loop().call_later(delay_s, self._read_silent)
+
+    def _read_silent(self) -> None:
+        self._age_timer = None
+        if not self._listeners and not any(session.attached for session in self._sessions.values()):
+            return
+        oldest = asyncio.get_running_loop().time() - self._age_s
+        for group in self._groups.values():
+            source = group.source
+            if source is not None and source.peer is not None and source.read_at <= oldest and is_silent(source.peer):
+                source.reread()
+        self._watch_silent()
+
     def _tell_of_lists(self) -> None:
         self._change_timer = self._due = None
         self._spawn(self._look([*self._listeners, *self._sessions.values()]))
@@ -291,12 +329,12 @@ class Hub:
         pending, self._pending = self._pending, {}
         self._spawn(self._say(list(pending)))
 
-    async def _say(self, changes: list[tuple[str, str]]) -> None:
+    async def _say(self, changes: list[tuple[str, str, str]]) -> None:
         number = 0
-        for group, original in changes:
+        for group, original, owner in changes:
             told = [
                 (who, topic.uri if same or self._catalog is None else self._catalog.public_uri(group, original))
-                for topic, same in self._topics.interested(group, original)
+                for topic, same in self._topics.interested(group, original, owner)
                 for who in topic.wanting
             ]
             for who, uri in dict.fromkeys(told):

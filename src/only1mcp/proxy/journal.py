@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
 from only1mcp._fast import REQUEST
 from only1mcp.errors import INVALID_PARAMS, Only1MCPError, RequestRefused, error_message
+from only1mcp.proxy.streams import Expiry
 from only1mcp.wire import sse
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ class ResponseJournal:
         "_attached",
         "_events",
         "_exchange",
+        "_expiry",
         "_id",
         "_journals",
         "_number",
@@ -64,6 +67,8 @@ class ResponseJournal:
         # How the work is given up.
         self._abandon: Callable[[], None] | None = exchange.http.on_cancel
         self._attached = True
+        # The end of the credentials with which a client has come back.
+        self._expiry: Expiry | None = None
         self.ended = False
         # What was kept, by the number of its event, and its octets.
         self._events: dict[int, bytes] = {}
@@ -91,6 +96,7 @@ class ResponseJournal:
         if exchange is None or not self._attached or not exchange.http.client_gone:
             return False
         self._attached = False
+        self._rest()
         self._abandon = abandon
         self._journals.wait(self)
         return True
@@ -98,6 +104,7 @@ class ResponseJournal:
     def end(self) -> None:
         """The last message is the response: it is kept for a client that has not got all of it."""
         exchange, self._exchange = self._exchange, None
+        self._rest()
         if self.ended or exchange is None:
             return
         self.ended = True
@@ -137,6 +144,27 @@ class ResponseJournal:
         self.watch(http)
         if abandon is not None:
             http.defer(abandon)
+        assert exchange.principal is not None
+        self._rest()
+        self._expiry = Expiry(exchange.principal, self._expired, self._journals.wall_clock)
+        self._expiry.arm()
+
+    def _expired(self) -> None:
+        """The credentials of the client that reads hold no more: it has to come back with others."""
+        live = self._exchange
+        if live is None or not self._attached or live.http.client_gone or live.http.finished:
+            return
+        http = live.http
+        self._attached = False
+        self._abandon = http.on_cancel or self._abandon
+        self._journals.wait(self)
+        http.cut()
+        http.client_gone = True  # what is said from now on is kept
+
+    def _rest(self) -> None:
+        if self._expiry is not None:
+            self._expiry.disarm()
+            self._expiry = None
 
     def _keep(self, message: bytes) -> None:
         self._events[self._number] = message
@@ -163,6 +191,7 @@ class ResponseJournal:
     def forgotten(self) -> None:
         """It can no longer be found."""
         live, self._exchange = self._exchange, None
+        self._rest()
         if live is None:
             return
         live.journal = None
@@ -176,8 +205,9 @@ class ResponseJournal:
 class Journals:
     """The journals of this process, by session and number of the stream."""
 
-    def __init__(self, worker: int = 0) -> None:
+    def __init__(self, worker: int = 0, wall_clock: Callable[[], float] = time.time) -> None:
         self.worker = worker
+        self.wall_clock = wall_clock
         self._serial = 0
         self._closed = False
         self._by_session: dict[str, dict[int, ResponseJournal]] = {}

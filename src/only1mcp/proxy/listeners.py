@@ -30,9 +30,21 @@ _MARK: Final = "g"
 class Listener:
     """One listen: `open` begins its stream; `on_end` is called once, however it ends."""
 
-    __slots__ = ("_early", "_exchange", "_on_end", "_stream", "_told", "id", "kinds", "over", "principal", "uris")
+    __slots__ = (
+        "_early",
+        "_exchange",
+        "_on_end",
+        "_stream",
+        "_told",
+        "_wall_clock",
+        "id",
+        "kinds",
+        "over",
+        "principal",
+        "uris",
+    )
 
-    def __init__(self, exchange: Exchange, on_end: Callable[[Listener], None]) -> None:
+    def __init__(self, exchange: Exchange, on_end: Callable[[Listener], None], wall_clock: Callable[[], float]) -> None:
         assert exchange.principal is not None
         self.principal: Principal = exchange.principal
         # The listen's own id, which every message carries.
@@ -40,6 +52,7 @@ class Listener:
         self.kinds: frozenset[str] = frozenset()
         self.uris: tuple[str, ...] = ()
         self.over = False
+        self._wall_clock = wall_clock
         self._exchange = exchange
         self._on_end = on_end
         self._stream: ClientStream | None = None
@@ -51,11 +64,15 @@ class Listener:
     def principal_id(self) -> str:
         return self.principal.id
 
+    @property
+    def owner(self) -> str:
+        return self.principal.id
+
     def open(self, granted: Filter, views: Views) -> None:
         """Acknowledge what is granted, and tell of nothing else from now on."""
         self.kinds, self.uris = granted.kinds, granted.uris
         self._told = {kind: views.digest(kind, self.principal, STATELESS) for kind in self.kinds}
-        self._stream = ClientStream(self._exchange, lambda _: self.gone())
+        self._stream = ClientStream(self._exchange, lambda _: self.gone(), self.close, self._wall_clock)
         self._stream.open(sse.encode(listen.acknowledged(self.id, granted)))
         early, self._early = self._early, {}
         for uri in early:
@@ -94,9 +111,23 @@ class Listener:
 class SessionListener:
     """One session: what it subscribes to, and its stream while it has one. `on_end` is called when the stream ends."""
 
-    __slots__ = ("_missed", "_on_end", "_stream", "_told", "over", "principal", "busy", "session_id", "timer", "uris")
+    __slots__ = (
+        "_missed",
+        "_on_end",
+        "_stream",
+        "_told",
+        "_wall_clock",
+        "busy",
+        "over",
+        "principal",
+        "session_id",
+        "timer",
+        "uris",
+    )
 
-    def __init__(self, exchange: Exchange, on_end: Callable[[SessionListener], None]) -> None:
+    def __init__(
+        self, exchange: Exchange, on_end: Callable[[SessionListener], None], wall_clock: Callable[[], float]
+    ) -> None:
         assert exchange.principal is not None
         assert exchange.session is not None
         self.principal: Principal = exchange.principal
@@ -107,6 +138,7 @@ class SessionListener:
         self.over = False
         # When it is forgotten.
         self.timer: asyncio.TimerHandle | None = None
+        self._wall_clock = wall_clock
         self._on_end = on_end
         self._stream: ClientStream | None = None
         self._told: View = {}
@@ -115,6 +147,10 @@ class SessionListener:
     @property
     def principal_id(self) -> str:
         return self.principal.id
+
+    @property
+    def owner(self) -> str:
+        return self.session_id
 
     @property
     def attached(self) -> bool:
@@ -128,7 +164,7 @@ class SessionListener:
         # The credentials of the request that opened the stream decide what it is told.
         self.principal = exchange.principal
         self._told = views.view(self.principal, HANDSHAKE) if told is None else told
-        self._stream = ClientStream(exchange, self._ended)
+        self._stream = ClientStream(exchange, self._ended, self.close, self._wall_clock)
         if exchange.session.revision >= PRIMING_SINCE:
             self._stream.open(f"id: {self._event_id}\nretry: {RETRY_MS}\ndata: \n\n".encode())
         else:
@@ -154,6 +190,16 @@ class SessionListener:
             self._missed[uri] = None
         else:
             self._missed = dict.fromkeys(self.uris)
+
+    def say(self, message: bytes) -> bool:
+        """Send a message that is for this session alone; False: it is dropped, for want of a stream or of a reader.
+
+        A backend that chatters must not cost its client the stream.
+        """
+        if self._stream is None or self._stream.crowded:
+            return False
+        self._stream.send(message, self._event_id)
+        return True
 
     def forget(self, uri: str) -> None:
         """It has unsubscribed."""

@@ -11,6 +11,7 @@ cdef class Page:
 cdef class Pages:
     cdef public object _catalog
     cdef public object _groups
+    cdef public double _age_s
     cdef public double _lifetime_s
     cdef public Py_ssize_t _limit_bytes
     cdef public dict _pages

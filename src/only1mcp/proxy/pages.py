@@ -51,11 +51,15 @@ class Page:
 
 
 class Pages:
-    """The pages of one catalog. `settings` are those of `proxy.cache`; where it is off, nothing is kept."""
+    """The pages of one catalog. `settings` are those of `proxy.cache`; where it is off, no page is kept.
+
+    Lists that have aged are read again all the same: a backend that never tells of changes may have others by now.
+    """
 
     def __init__(self, catalog: Catalog, groups: Mapping[str, Group], settings: Cache) -> None:
         self._catalog = catalog
         self._groups = groups
+        self._age_s = settings.ttl_seconds
         self._lifetime_s = settings.ttl_seconds if settings.enabled else 0.0
         self._limit_bytes = (settings.max_size_mb << 20) // PAGES_SHARE if settings.enabled else 0
         self._pages: dict[Wanted, Page] = {}
@@ -144,14 +148,13 @@ class Pages:
 
     def _look(self, method: str, now_s: float) -> tuple[float, float]:
         until = due = float("inf")
-        groups = self._groups.values() if self._lifetime_s > 0 else ()
-        for group in groups:
+        for group in self._groups.values():
             endpoint = group.source
             ttl_ms = None if endpoint is None else endpoint.ttl_ms.get(method)
             if endpoint is None or ttl_ms is None:
                 continue
             hint_s = min(ttl_ms / 1000, self._lifetime_s)
-            again = endpoint.read_at + (hint_s or self._lifetime_s)
+            again = endpoint.read_at + (min(ttl_ms / 1000, self._age_s) or self._age_s)
             if again <= now_s:
                 endpoint.reread()
                 again = now_s + ASK_AGAIN_S

@@ -47,6 +47,7 @@ from only1mcp.wire.mcp import CAPABILITY_OF, LIST_METHODS, STATELESS
 
 if TYPE_CHECKING:
     from only1mcp._fast.envelope import Envelope
+    from only1mcp.proxy.auth import Principal
 
 # What is below belongs to the admin API, which has a credential of its own.
 ADMIN_PATH = "/api/v1/admin/"
@@ -171,8 +172,12 @@ class Pipeline:
             exchange.reply(status, body)
 
     def _authenticate(self, exchange: Exchange) -> None:
-        if exchange.http.vouched is not None:
-            exchange.principal = exchange.http.vouched
+        vouched: Principal | None = exchange.http.vouched
+        if vouched is not None:
+            left_s = vouched.left_s(self._wall_clock())
+            if left_s is not None and left_s <= 0 and exchange.http.head.method != b"DELETE":
+                raise NotAuthenticated("the credentials with which the connection was opened have expired")
+            exchange.principal = vouched
             return
         try:
             exchange.principal = self._authenticator.authenticate(exchange.http.head)
@@ -291,6 +296,8 @@ class Pipeline:
         asker = exchange.snapshot.desk.asker
         if message.kind != NOTIFICATION:
             asker.answered(exchange.session, message)
+        elif message.method == "notifications/roots/list_changed":
+            exchange.snapshot.desk.on_roots_changed(exchange.session.id)
         elif not asker.notified(exchange.session, message) and message.method == "notifications/cancelled":
             self._cancel(exchange, message)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -14,7 +14,7 @@ from only1mcp.proxy.group import Group
 from only1mcp.wire import jsonrpc, mcp
 from only1mcp.wire.jsonrpc import Edit, Span, decode_string
 from only1mcp.wire.mcp import STATELESS
-from only1mcp.wire.mirror import check_params
+from only1mcp.wire.mirror import Annotation, annotated_arguments, check_params
 
 if TYPE_CHECKING:
     from only1mcp._fast.envelope import Envelope
@@ -77,7 +77,7 @@ def find_target(exchange: Exchange, message: Envelope, method: str) -> Target:
     if is_tool and principal.tools is not None and not principal.may_call(item.key):
         raise _unknown("tool", name)
     if route.annotated and exchange.era is STATELESS and exchange.http.vouched is None:
-        check_params(item.annotations, arguments_of(message), exchange.http.head.headers)
+        check_params(item.annotations, mirrored_of(message, item.annotations), exchange.http.head.headers)
     return to_item(exchange, route, name, span)
 
 
@@ -145,10 +145,7 @@ def hash_key_of(exchange: Exchange, name: str) -> bytes:
     return (principal.id if principal.kind != "anonymous" else exchange.http.peer).encode()
 
 
-def arguments_of(message: Envelope) -> dict[str, object]:
-    """Return the decoded `params.arguments` of a request, empty where it is absent or no object."""
-    if message.params is None:
-        return {}
-    span = members(message.data, *message.params).get("arguments")
-    value = orjson.loads(message.data[slice(*span)]) if span is not None else None
-    return value if isinstance(value, dict) else {}
+def mirrored_of(message: Envelope, annotations: tuple[Annotation, ...]) -> dict[str, Any]:
+    """Return those of `params.arguments` that headers say again; raise as `annotated_arguments`."""
+    span = None if message.params is None else members(message.data, *message.params).get("arguments")
+    return {} if span is None else annotated_arguments(message.data, span, annotations)

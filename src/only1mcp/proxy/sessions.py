@@ -44,6 +44,8 @@ class Levels(Protocol):
 
     def want(self, level: str) -> set[asyncio.Task[None]]: ...
 
+    def want_own(self, session_id: str, level: str) -> set[asyncio.Task[None]]: ...
+
     async def aclose(self) -> None: ...
 
 
@@ -53,7 +55,7 @@ class Sessions:
     def __init__(self, levels: Levels, worker: int = 0, wall_clock: Callable[[], float] = time.time) -> None:
         self._levels = levels
         self._wall_clock = wall_clock
-        self.journals = Journals(worker)
+        self.journals = Journals(worker, wall_clock)
         # Rank and expiry by session, in the order in which the sessions first set one.
         self._ranks: dict[str, tuple[int, float]] = {}
         # How many sessions want each rank, and the lowest that any does, one above all where none does.
@@ -108,13 +110,17 @@ class Sessions:
         assert exchange.session is not None
         self._keep(exchange.session, rank)
         tasks = self._levels.want(LEVELS[min(self._least, DEFAULT_RANK)])
+        tasks |= self._levels.want_own(exchange.session.id, LEVELS[rank])
         if tasks:
             return _answer_when_told(exchange, tasks)
         exchange.reply(200, jsonrpc.result(exchange.id, b"{}"))
         return None
 
     def level(self, session: Session) -> str | None:
-        kept = self._ranks.get(session.id)
+        return self.level_of(session.id)
+
+    def level_of(self, session_id: str) -> str | None:
+        kept = self._ranks.get(session_id)
         return None if kept is None else LEVELS[kept[0]]
 
     def log_rank(self, session: Session) -> int | None:

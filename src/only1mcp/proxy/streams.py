@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from only1mcp.wire import sse
 
 if TYPE_CHECKING:
+    from only1mcp.proxy.auth import Principal
     from only1mcp.proxy.exchange import Exchange
 
 # A listener that does not read is cut rather than given part of what it asked for: it listens again and asks anew.
@@ -16,24 +19,72 @@ MAX_WAITING_BYTES: Final = 256 * 1024
 # Comments keep middleboxes from closing a stream on which nothing happens, and find out clients that are gone.
 KEEP_ALIVE_S: Final = 25.0
 KEEP_ALIVE: Final = b": \n\n"
+# No timer is set for longer, since some clocks cannot be; when it is over, there is another.
+LONGEST_TIMER_S: Final = 24 * 3600.0
+
+log = logging.getLogger("only1mcp.proxy")
+
+
+class Expiry:
+    """Calls `on_expired` when what the principal proved itself with holds no more; from `arm` to `disarm`."""
+
+    __slots__ = ("_on_expired", "_principal", "_timer", "_wall_clock")
+
+    def __init__(self, principal: Principal, on_expired: Callable[[], None], wall_clock: Callable[[], float]) -> None:
+        self._principal = principal
+        self._on_expired = on_expired
+        self._wall_clock = wall_clock
+        self._timer: asyncio.TimerHandle | None = None
+
+    def arm(self) -> None:
+        left_s = self._principal.left_s(self._wall_clock())
+        if left_s is not None:
+            self._timer = asyncio.get_running_loop().call_later(max(0.0, min(left_s, LONGEST_TIMER_S)), self._look)
+
+    def disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look(self) -> None:
+        left_s = self._principal.left_s(self._wall_clock())
+        if left_s is not None and left_s > 0:
+            self.arm()
+            return
+        self._timer = None
+        log.info("stream.expired", extra={"fields": {"principal": self._principal.name}})
+        self._on_expired()
 
 
 class ClientStream:
-    """Owns the response of `exchange` from `open` to `close`; `on_end` is called once, however it ends."""
+    """Owns the response of `exchange` from `open` to `close`; `on_end` is called once, however it ends.
 
-    __slots__ = ("_ended", "_exchange", "_on_end", "_timer")
+    `on_expired` is called when the credentials do not hold any more that the client opened it with; it ends the stream.
+    """
 
-    def __init__(self, exchange: Exchange, on_end: Callable[[ClientStream], None]) -> None:
+    __slots__ = ("_ended", "_exchange", "_expiry", "_on_end", "_on_expired", "_timer")
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        on_end: Callable[[ClientStream], None],
+        on_expired: Callable[[], None],
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
         self._exchange = exchange
         self._on_end = on_end
+        self._on_expired = on_expired
         self._ended = False
         self._timer: asyncio.TimerHandle | None = None
+        assert exchange.principal is not None
+        self._expiry = Expiry(exchange.principal, self._expired, wall_clock)
 
     def open(self, first: bytes) -> None:
         """Begin the response with these events; call from `on_head` or `on_request`, which then return None."""
         self._exchange.interim_events(first)
         self._exchange.http.defer(self._gone)
         self._arm()
+        self._expiry.arm()
 
     def send(self, message: bytes, id: str | None = None) -> None:
         """Send one message; a client that leaves too much unread loses the stream."""
@@ -43,6 +94,11 @@ class ClientStream:
             self.cut()
             return
         self._exchange.interim_events(sse.encode(message, id=id))
+
+    @property
+    def crowded(self) -> bool:
+        """Whether so much is unread that nothing should be sent which can as well be left out."""
+        return self._exchange.http.waiting_bytes > MAX_WAITING_BYTES // 2
 
     def close(self, last: bytes | None = None) -> None:
         """End the stream in order, with a last message where there is one."""
@@ -62,11 +118,16 @@ class ClientStream:
     def _gone(self) -> None:
         self._finish()
 
+    def _expired(self) -> None:
+        if not self._ended:
+            self._on_expired()
+
     def _finish(self) -> None:
         if not self._ended:
             self._ended = True
             if self._timer is not None:
                 self._timer.cancel()
+            self._expiry.disarm()
             self._on_end(self)
 
     def _arm(self) -> None:

@@ -5,16 +5,17 @@ MCP 2026-07-28 "Multi Round-Trip Requests"; 2025-11-25 "Elicitation", "Sampling"
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from only1mcp._fast import RESULT, members, scan
-from only1mcp.errors import ProtocolError
+from only1mcp._fast import RESULT, elements, members, scan
+from only1mcp.errors import INTERNAL_ERROR, ProtocolError
 from only1mcp.wire import jsonrpc
-from only1mcp.wire.mcp import TASKS_EXTENSION
+from only1mcp.wire.jsonrpc import Span
+from only1mcp.wire.mcp import TASKS_EXTENSION, URL_ELICITATION_REQUIRED
 
 if TYPE_CHECKING:
     from only1mcp._fast.envelope import Envelope
@@ -31,6 +32,7 @@ CAPABILITY: Final = {
 MULTI_ROUND: Final = frozenset({"tools/call", "prompts/get", "resources/read"})
 RETRY_MEMBERS: Final = ("inputResponses", "requestState")
 CANCELLED: Final = b'{"action":"cancel"}'
+COMPLETE: Final = "notifications/elicitation/complete"
 # What the proxy declares to handshake backends, whose sessions many clients share: everything that it can relay. What
 # the client of a call has not declared is refused when it is asked for.
 RELAYED: Final[dict[str, Any]] = {
@@ -38,6 +40,8 @@ RELAYED: Final[dict[str, Any]] = {
     "elicitation": {"form": {}, "url": {}},
     "roots": {},
 }
+# The same to a connection that serves one client, whose changes of roots can be passed on.
+RELAYED_FOR_ONE: Final[dict[str, Any]] = RELAYED | {"roots": {"listChanged": True}}
 # The deepest that is ever read (`scan`).
 MAX_DEPTH: Final = 1024
 _BRACE: Final = ord("{")
@@ -61,10 +65,8 @@ class InputRequired:
 
 
 # Asks that stand for the modes of elicitation.
-_MODES: Final = {
-    "form": Ask("", "elicitation/create", None),
-    "url": Ask("", "elicitation/create", b'{"mode":"url"}'),
-}
+URL: Final = Ask("", "elicitation/create", b'{"mode":"url"}')
+_MODES: Final = {"form": Ask("", "elicitation/create", None), "url": URL}
 
 
 def asked(message: Envelope) -> Ask:
@@ -167,8 +169,8 @@ def for_stateless(ask: Ask) -> Ask:
 def for_handshake(ask: Ask, id: bytes, elicitation_id: str | None = None) -> bytes:
     """Return the request that asks a handshake client. Our id is its progress token as well, where it has one.
 
-    URL elicitations of a stateless server get the id that the era of the client wants (`elicitation_id`). Raise
-    `ProtocolError` for params that two readers could read differently.
+    URL elicitations get the id that the era of the client wants (`elicitation_id`), in the place of the server's own
+    where it is of that era, too. Raise `ProtocolError` for params that two readers could read differently.
     """
     params = ask.params
     if params is None:
@@ -184,6 +186,55 @@ def for_handshake(ask: Ask, id: bytes, elicitation_id: str | None = None) -> byt
         # Nobody could fetch the result of a task that the client makes of it.
         params = jsonrpc.edit_object(params, whole, put=put, drop=("task",))
     return jsonrpc.request(id, ask.method, params)
+
+
+def elicitation_id(data: bytes, params: Span | None) -> str | None:
+    """Return the `elicitationId` of an elicitation, or of the notification of its end; None where there is none."""
+    try:
+        span = None if params is None else members(data, *params).get("elicitationId")
+        return None if span is None else jsonrpc.decode_string(data, span)
+    except ProtocolError:
+        return None
+
+
+def completed(elicitation_id: str) -> bytes:
+    """Return the notification that tells a handshake client of the end of an elicitation."""
+    return jsonrpc.notification(COMPLETE, b'{"elicitationId":' + orjson.dumps(elicitation_id) + b"}")
+
+
+def requires_urls(answer: Envelope) -> bool:
+    """Return whether an answer is the error -32042."""
+    if answer.error is None:
+        return False
+    code = members(answer.data, *answer.error).get("code")
+    return code is not None and jsonrpc.decode(answer.data, code) == URL_ELICITATION_REQUIRED
+
+
+def as_internal(error: Envelope) -> bytes:
+    """Return an error as one that every client knows; its message and its data stay."""
+    assert error.error is not None
+    span = members(error.data, *error.error)["code"]
+    return jsonrpc.splice(error.data, [(*span, b"%d" % INTERNAL_ERROR)])
+
+
+def with_elicitation_ids(error: Envelope, give: Callable[[str], str]) -> bytes:
+    """Return a -32042 error of a handshake backend with the ids that `give` has for the backend's own.
+
+    One whose data cannot be read stays as it is.
+    """
+    data = error.data
+    edits = []
+    try:
+        assert error.error is not None
+        fields = members(data, *error.error)
+        listed = members(data, *fields["data"])["elicitations"]
+        for start, end in elements(data, *listed)[:MAX_ASKS]:
+            span = members(data, start, end).get("elicitationId")
+            if span is not None:
+                edits.append((*span, orjson.dumps(give(jsonrpc.decode_string(data, span)))))
+    except (KeyError, ProtocolError):
+        return data
+    return jsonrpc.splice(data, edits)
 
 
 def progress_token(ask: Ask) -> bytes | None:

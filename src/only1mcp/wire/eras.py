@@ -179,10 +179,16 @@ def _handshake_result(data: bytes, span: Span, fields: dict[str, Span]) -> bytes
             f"the backend answered with resultType {kind!r:.40}, which a client of the handshake era cannot be given"
         )
     drop = ["resultType", "ttlMs", "cacheScope"]
+    put: dict[str, bytes] = {}
     structured = fields.get("structuredContent")
     if structured is not None and data[structured[0] : structured[0] + 1] != b"{":
         drop.append("structuredContent")  # any JSON value in 2026-07-28, an object before
-    return jsonrpc.edit_object(data, span, put={}, drop=drop)
+        content = fields.get("content")
+        if content is None or not data[content[0] + 1 : content[1] - 1].strip():
+            # Nothing else says it.
+            text = data[structured[0] : structured[1]].decode()
+            put["content"] = b'[{"type":"text","text":' + orjson.dumps(text) + b"}]"
+    return jsonrpc.edit_object(data, span, put=put, drop=drop)
 
 
 def _error_to_client(
@@ -201,14 +207,14 @@ def _error_to_client(
     if client is STATELESS:
         if code == mcp.RESOURCE_NOT_FOUND:
             code = INVALID_PARAMS
-            if uri is not None and "data" not in fields:
-                put["data"] = orjson.dumps({"uri": uri})
+            if uri is not None and not _names_uri(answer.data, fields):
+                put["data"] = _data_with_uri(answer.data, fields, uri)
         elif code == mcp.URL_ELICITATION_REQUIRED or (code in _STATELESS_CODES and not _may_pass(code, backend)):
             code = INTERNAL_ERROR
     elif backend is STATELESS:
         if code in _STATELESS_CODES:
             code = INTERNAL_ERROR
-        elif code == INVALID_PARAMS and method == "resources/read" and "data" in fields:
+        elif code == INVALID_PARAMS and method == "resources/read" and _names_uri(answer.data, fields):
             code = mcp.RESOURCE_NOT_FOUND
     body = answer.data[span[0] : span[1]]
     if code != original:
@@ -216,6 +222,23 @@ def _error_to_client(
     if put:
         body = jsonrpc.edit_object(answer.data, span, put=put)
     return http_status(code, client), b'{"jsonrpc":"2.0","id":' + id + b',"error":' + body + b"}"
+
+
+def _names_uri(data: bytes, fields: dict[str, Span]) -> bool:
+    """Return whether the data of an error names a resource: how the stateless era says that there is none."""
+    span = fields.get("data")
+    return span is not None and data[span[0] : span[0] + 1] == b"{" and "uri" in members(data, *span)
+
+
+def _data_with_uri(data: bytes, fields: dict[str, Span], uri: str) -> bytes:
+    """Return the data of an error with the URI; data that is no object stays beside it."""
+    span, put = fields.get("data"), {"uri": orjson.dumps(uri)}
+    if span is None:
+        return jsonrpc.edit_object(b"{}", (0, 2), put=put)
+    if data[span[0] : span[0] + 1] == b"{":
+        return jsonrpc.edit_object(data, span, put=put)
+    put["data"] = data[span[0] : span[1]]
+    return jsonrpc.edit_object(b"{}", (0, 2), put=put)
 
 
 def _may_pass(code: int, backend: Era) -> bool:

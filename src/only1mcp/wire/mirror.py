@@ -13,7 +13,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
-from only1mcp.errors import ProtocolError
+import orjson
+
+from only1mcp._fast import members
+from only1mcp.errors import INVALID_PARAMS, ProtocolError
 from only1mcp.wire.mcp import HEADER_MISMATCH, HEADER_PARAM_PREFIX
 
 Path = tuple[str, ...]
@@ -26,6 +29,11 @@ MAX_VALUE_BYTES: Final = 8192
 # A hostile backend could annotate thousands of properties and have every call carry as many headers.
 MAX_ANNOTATIONS: Final = 64
 MAX_TOKEN_CHARS: Final = 128
+# Every object on the way to an annotated property is walked over once; a backend could have a body walked over as
+# often as a path is long.
+MAX_PATH: Final = 8
+# How long an argument's JSON text may be that a header says again: that of the longest value in escapes.
+MAX_TEXT_BYTES: Final = 6 * MAX_VALUE_BYTES + 2
 # Above this, a number that was decoded to a float is no longer the number that was written (RFC 8259 section 6).
 MAX_EXACT_FLOAT: Final = 2**53 - 1
 
@@ -35,6 +43,8 @@ _PLAIN: Final = re.compile(r"(?:[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?)?")
 _FIELD_VALUE: Final = re.compile(r"[\t\x20-\x7e]*")
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _DECIMAL: Final = re.compile(r"(-?[0-9]{1,20})(?:\.0{1,20})?")
+_OBJECT: Final = ord("{")
+_ARRAY: Final = ord("[")
 _TYPES: Final = frozenset({"string", "integer", "boolean"})
 
 # JSON Schema 2020-12 keywords whose values hold schemas, by shape. Keywords that hold instance data (`default`, `enum`,
@@ -86,7 +96,8 @@ def decode_header(value: bytes) -> str:
 def header_params(schema: Any) -> list[Annotation]:
     """Return `(path of property names, token)` for each annotated property of a tool's `inputSchema`, in its order.
 
-    Raise `ValueError` with the reason when an annotation is invalid: the tool must then be dropped from every list.
+    Raise `ValueError` with the reason when an annotation is invalid, or beyond our bounds: the tool must then be
+    dropped from every list.
     """
     found: list[Annotation] = []
     owners: dict[str, str] = {}
@@ -96,6 +107,8 @@ def header_params(schema: Any) -> list[Annotation]:
         where = f"property {'.'.join(path)!r:.100}" if path else "the schema"
         if not path:
             raise ValueError(f"{ANNOTATION} is allowed only on a property reached through `properties` alone")
+        if len(path) > MAX_PATH:
+            raise ValueError(f"{where}: {ANNOTATION} is more than {MAX_PATH} objects deep")
         token = node[ANNOTATION]
         if not isinstance(token, str) or len(token) > MAX_TOKEN_CHARS or not _TOKEN.fullmatch(token):
             raise ValueError(f"{where}: expected {ANNOTATION} to be a header name token, got {token!r:.60}")
@@ -112,16 +125,55 @@ def header_params(schema: Any) -> list[Annotation]:
     return found
 
 
+def annotated_arguments(data: bytes, arguments: tuple[int, int], annotations: Sequence[Annotation]) -> dict[str, Any]:
+    """Return those of the arguments (a JSON text at this place) that are annotated; the others are not decoded.
+
+    Raise `ProtocolError` (-32602) where an annotated argument is longer than any header, or cannot be read, and where
+    an object on the way to one has a key twice: two readers could then take it for two values.
+    """
+    wanted: dict[str, Any] = {}
+    for path, _ in annotations:
+        inner = wanted
+        for key in path[:-1]:
+            inner = inner.setdefault(key, {})
+        inner.setdefault(path[-1], {})
+    try:
+        found = _decoded(data, arguments, wanted)
+    except ProtocolError as error:
+        raise ProtocolError(f"params.arguments cannot be read: {error}", code=INVALID_PARAMS) from None
+    return found if isinstance(found, dict) else {}
+
+
+def _decoded(data: bytes, span: tuple[int, int], wanted: Mapping[str, Any]) -> Any:
+    """Return the value at the place: of an object the members that are wanted, of an array nothing."""
+    start, end = span
+    if data[start] == _ARRAY:
+        return []
+    if data[start] == _OBJECT:
+        if not wanted:
+            return {}
+        fields = members(data, start, end)
+        return {key: _decoded(data, fields[key], inner) for key, inner in wanted.items() if key in fields}
+    if end - start > MAX_TEXT_BYTES:
+        raise ProtocolError(f"an argument of {end - start} bytes is too long for its header")
+    return orjson.loads(data[start:end])
+
+
 def param_headers(annotations: Sequence[Annotation], arguments: Mapping[str, Any]) -> tuple[tuple[bytes, bytes], ...]:
     """Return the `Mcp-Param-*` fields, names in lower case, that a `tools/call` with these arguments must carry.
 
-    Null and absent arguments have none, nor have values that the annotated type excludes (arrays, objects).
+    Null and absent arguments have none, nor have values that the annotated type excludes (arrays, objects). Raise
+    `ProtocolError` (-32602) for a value that no header may carry.
     """
     headers = []
     for path, token in annotations:
         text = _rendered(_value_at(arguments, path))
         if text is not None:
-            headers.append((_header_name(token), encode_header(text)))
+            value = encode_header(text)
+            if len(value) > MAX_VALUE_BYTES:
+                what = f"argument {'.'.join(path)!r:.100} is too long for its header: {len(value)} octets"
+                raise ProtocolError(f"{what}, at most {MAX_VALUE_BYTES} can be mirrored", code=INVALID_PARAMS)
+            headers.append((_header_name(token), value))
     return tuple(headers)
 
 

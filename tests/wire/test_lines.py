@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from only1mcp.backend.lines import KEPT_BYTES, LineSplitter, Overlong, answered_id, asks, is_asking
+from only1mcp.wire.lines import KEPT_BYTES, LineSplitter, Overlong, answered_id, asks, is_asking
 
 LIMIT = 16
 
