@@ -3,7 +3,7 @@ from libc.stdint cimport int64_t
 
 cdef class KnownHead:
     cdef bytes _octets
-    # Where the digits of Content-Length begin and end, and the value of Mcp-Name, which begins at -1 where there is none.
+    # Where the digits of Content-Length are, and the value of Mcp-Name, which begins at -1 where there is none.
     cdef Py_ssize_t _digits
     cdef Py_ssize_t _digits_end
     cdef Py_ssize_t _name

@@ -95,4 +95,5 @@ cdef class KnownHead:
 
     cdef bint same(self, const char* p, Py_ssize_t i, Py_ssize_t n, Py_ssize_t start, Py_ssize_t end) noexcept:
         """Tell whether what is at `i` is what is known from `start` to `end`."""
-        return n - i >= end - start and memcmp(p + i, PyBytes_AS_STRING(self._octets) + start, <size_t>(end - start)) == 0
+        cdef const char* known = PyBytes_AS_STRING(self._octets)
+        return n - i >= end - start and memcmp(p + i, known + start, <size_t>(end - start)) == 0

@@ -8,9 +8,10 @@ import socket
 import ssl
 from collections.abc import Callable
 from enum import Enum
-from typing import Final, Protocol, cast
+from typing import Final, cast
 
 from only1mcp._fast import readable
+from only1mcp.backend.receiver import Receiver, Shortcut
 from only1mcp.errors import BackendAnswerError, BackendUnavailable, ProtocolError
 from only1mcp.wire.http1_client import LARGE_PIECE_BYTES, ClientConnection
 from only1mcp.wire.http1_events import END, End, Headers, ResponseHead
@@ -28,32 +29,6 @@ WRITE_SLICE_BYTES: Final = 64 * 1024
 
 Event = ResponseHead | bytes | End
 Taker = Callable[[bytes], bool]
-
-
-class Receiver(Protocol):
-    """Who began a request without waiting for it."""
-
-    def answered(self, head: ResponseHead, body: bytes) -> None:
-        """The answer is here, whole and plain."""
-
-    def begun(self) -> None:
-        """The first bytes of any other answer are here: go on with `next_event`."""
-
-    def lost(self, reason: str) -> None:
-        """The connection ended before any byte of the answer."""
-
-
-class Shortcut(Protocol):
-    """Who began a request and takes a plain answer as it comes."""
-
-    def maybe_answered(self, data: bytes, size: int) -> bool:
-        """Take an answer: whole, one JSON text with status 200 and a head of `size` octets.
-
-        Call `took_answer` first. False where it must be looked at closely: then nothing has changed.
-        """
-
-    def ordinary(self) -> Receiver:
-        """Become a receiver, because the answer is anything else, or there will be none."""
 
 
 class State(Enum):
