@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 from tests.proxy.offers import groups_of, offer
 
 from only1mcp.backend.endpoint import State
 from only1mcp.config.schema import LoadBalancer, ToolRules
-from only1mcp.proxy.group import make_groups
+from only1mcp.proxy.group import Pinned, make_groups
 
 
 def test_groups_are_in_the_order_of_their_first_backend() -> None:
@@ -55,3 +56,15 @@ def test_a_key_keeps_its_endpoint_and_fewer_calls_count() -> None:
     group = make_groups(endpoints, LoadBalancer(algorithm="least_connections"))["x"]
     endpoints[0].in_flight = endpoints[2].in_flight = 5
     assert group.pick(None) is endpoints[1]
+
+
+def test_a_pinned_endpoint_is_taken_whatever_its_weight_and_never_another() -> None:
+    a, b = offer("a", group="x"), offer("b", group="x")
+    group = groups_of(a, b)["x"]
+    a.config = replace(a.config, weight=0)
+    pinned = Pinned(group, a)
+    assert (pinned.id, pinned.pick(b"k"), pinned.source, pinned.balances) == ("x", a, a, False)
+    assert pinned.pick(None, frozenset("a")) is None
+    a.state = State.DOWN
+    assert pinned.pick(None) is None
+    assert group.pick(None) is b

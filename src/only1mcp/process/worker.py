@@ -41,6 +41,7 @@ from only1mcp.proxy.parking import Lot
 from only1mcp.proxy.pipeline import Pipeline
 from only1mcp.proxy.ratelimit import RateLimiter
 from only1mcp.proxy.sessions import Sessions
+from only1mcp.proxy.tasks import Tasks
 
 log = logging.getLogger("only1mcp.process")
 
@@ -86,6 +87,7 @@ class Worker:
         self.desk.lot = Lot(
             self.key, worker=self.desk.worker, input_s=config.proxy.timeouts.input_s, wall_clock=time.time
         )
+        self.desk.tasks = Tasks(self.key)
         self._inventories: tuple[object, ...] = ()
         cache, limit = config.proxy.cache, config.auth.rate_limit
         limit_bytes = cache.max_size_mb << 20

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
 
-from only1mcp._fast import NOTIFICATION, members
+from only1mcp._fast import NOTIFICATION, members, mentions
 from only1mcp.backend.base import CALLER, BackendCall, Clock, Outcome, Passed, Transport
 from only1mcp.backend.endpoint import Endpoint
 from only1mcp.backend.era import Peer
@@ -22,6 +22,8 @@ from only1mcp.proxy.asking import Asking
 from only1mcp.proxy.catalog import Catalog
 from only1mcp.proxy.exchange import Exchange
 from only1mcp.proxy.route import Target, arguments_of
+from only1mcp.proxy.tasks import ANSWERS as TASK_ANSWERS
+from only1mcp.proxy.tasks import may_hold
 from only1mcp.wire import jsonrpc, mcp
 from only1mcp.wire.eras import Caller, to_backend
 from only1mcp.wire.eras import to_client as answer_to_client
@@ -39,6 +41,10 @@ if TYPE_CHECKING:
 
 # A call whose endpoint could not take it tries others; each was safe to leave, since nothing had reached it.
 MAX_ATTEMPTS = 3
+
+
+# What belongs on other streams. Of tasks clients hear by ids of ours, and only where they listen for them.
+_NOT_OF_A_CALL = frozenset({"notifications/resources/updated", "notifications/tasks", "notifications/tasks/status"})
 
 
 class Answer:
@@ -289,8 +295,12 @@ def _prepare(
 
 def _may_pass(exchange: Exchange, peer: Peer) -> bool:
     """Return whether nothing in a result will be changed or kept, so that it need not be here as a whole."""
-    same_era = peer.era is exchange.era
-    return same_era and exchange.cache_key is None and not exchange.snapshot.rewrites_uris
+    snapshot = exchange.snapshot
+    return (
+        peer.era is exchange.era
+        and exchange.cache_key is None
+        and (not snapshot.rewrites or not (snapshot.rewrites_uris or may_hold(exchange)))
+    )
 
 
 def to_client(exchange: Exchange, target: Target, method: str, answer: Answer) -> tuple[int, bytes]:
@@ -303,9 +313,19 @@ def to_client(exchange: Exchange, target: Target, method: str, answer: Answer) -
     status, body = answer_to_client(
         answer.message, exchange.id, method, target.original, exchange.era, answer.era, server_info
     )
-    if exchange.snapshot.rewrites_uris and b'"uri"' in body:
-        body = _with_public_uris(body, method, exchange.snapshot.catalog, target.group.id)
+    if exchange.snapshot.rewrites:
+        body = _as_public(exchange, target, method, body)
     return status, body
+
+
+def _as_public(exchange: Exchange, target: Target, method: str, body: bytes) -> bytes:
+    """Return the answer with the URIs and task ids by which clients know what it names."""
+    snapshot = exchange.snapshot
+    if snapshot.rewrites_uris and b'"uri"' in body:
+        body = _with_public_uris(body, method, snapshot.catalog, target.group.id)
+    if method in TASK_ANSWERS and mentions(body, (0, len(body)), b"task"):
+        body = snapshot.desk.tasks.outward(exchange, method, body)
+    return body
 
 
 def _with_public_uris(body: bytes, method: str, catalog: Catalog, group: str) -> bytes:
@@ -347,7 +367,7 @@ class _Relay:
                 self._exchange.interim(message.data)
         elif self._endpoint.hear(message):
             return
-        elif self._same_era and method != "notifications/resources/updated":
+        elif self._same_era and method not in _NOT_OF_A_CALL:
             self._exchange.interim(message.data)
 
     def asked(self, message: Envelope, clock: Clock | None) -> None:
@@ -355,8 +375,10 @@ class _Relay:
         if message.method == "ping":
             endpoint.hear(message)
             return
-        asking = Asking(message, endpoint.replies, endpoint.id, clock)
         desk = exchange.snapshot.desk
+        if exchange.method == "tasks/result":
+            message = desk.tasks.relayed(exchange, message)
+        asking = Asking(message, endpoint.replies, endpoint.id, clock)
         if exchange.cache_key is not None:
             # Others may be given what comes of this one client's answer.
             asking.refuse("a call whose result may be kept cannot ask its client")

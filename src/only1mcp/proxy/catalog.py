@@ -14,7 +14,7 @@ from only1mcp.backend.inventory import Inventory, ItemList
 from only1mcp.config.schema import Cache
 from only1mcp.errors import ProtocolError
 from only1mcp.proxy import names
-from only1mcp.proxy.capabilities import merged
+from only1mcp.proxy.capabilities import makes_tasks, merged
 from only1mcp.proxy.group import Group
 from only1mcp.proxy.names import Patterns, UriTemplate
 from only1mcp.wire import jsonrpc
@@ -218,6 +218,9 @@ class Catalog:
         if public != original:
             raw = jsonrpc.splice(raw, [(*span, orjson.dumps(public))])
         stateless = inventory.peer.era is Era.STATELESS
+        if not stateless and b'"execution"' in raw and not makes_tasks(inventory.peer):
+            # Its `taskSupport` means nothing by itself; beside backends that do make tasks it would be believed.
+            raw = jsonrpc.edit_object(raw, (0, len(raw)), put={}, drop=("execution",))
         kept_ms = self._kept_ms(method, group, public, local, raw)
         return Item(public, group.id, local, original, raw, stateless, annotations, kept_ms)
 
@@ -280,11 +283,13 @@ def _foreign_members(raw: bytes, stateless: bool) -> tuple[str, ...]:
     """Return the members to drop from an item of one era for a client of the other."""
     if not stateless:
         return ("execution",) if b'"execution"' in raw else ()
-    if b'"outputSchema"' not in raw:
-        return ()
-    schema = orjson.loads(raw).get("outputSchema")
-    # Before 2026-07-28 the root of an output schema is an object type.
-    return () if isinstance(schema, dict) and schema.get("type") == "object" else ("outputSchema",)
+    drop: tuple[str, ...] = ("execution",) if b'"execution"' in raw else ()
+    if b'"outputSchema"' in raw:
+        schema = orjson.loads(raw).get("outputSchema")
+        # Before 2026-07-28 the root of an output schema is an object type.
+        if not isinstance(schema, dict) or schema.get("type") != "object":
+            drop += ("outputSchema",)
+    return drop
 
 
 def _left_out(group: Group, method: str, raw: bytes, reason: str) -> None:

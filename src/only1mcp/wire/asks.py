@@ -29,6 +29,8 @@ CAPABILITY: Final = {
 }
 # Requests in the middle of which the stateless era lets a server ask.
 MULTI_ROUND: Final = frozenset({"tools/call", "prompts/get", "resources/read"})
+# The same in the handshake era, where what belongs to a task is asked in the middle of waiting for its result.
+ASKED_WITHIN: Final = MULTI_ROUND | {"tasks/result"}
 RETRY_MEMBERS: Final = ("inputResponses", "requestState")
 CANCELLED: Final = b'{"action":"cancel"}'
 # What the proxy declares to handshake backends, whose sessions many clients share: everything that it can relay. What
