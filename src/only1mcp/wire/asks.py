@@ -14,7 +14,7 @@ import orjson
 from only1mcp._fast import RESULT, members, scan
 from only1mcp.errors import ProtocolError
 from only1mcp.wire import jsonrpc
-from only1mcp.wire.mcp import TASKS_EXTENSION
+from only1mcp.wire.mcp import TASKS_EXTENSION, UI_EXTENSION, UI_SETTINGS
 
 if TYPE_CHECKING:
     from only1mcp._fast.envelope import Envelope
@@ -34,11 +34,12 @@ ASKED_WITHIN: Final = MULTI_ROUND | {"tasks/result"}
 RETRY_MEMBERS: Final = ("inputResponses", "requestState")
 CANCELLED: Final = b'{"action":"cancel"}'
 # What the proxy declares to handshake backends, whose sessions many clients share: everything that it can relay. What
-# the client of a call has not declared is refused when it is asked for.
+# the client of a call has not declared is refused when it is asked for; views of tools no client needs to look at.
 RELAYED: Final[dict[str, Any]] = {
     "sampling": {"tools": {}, "context": {}},
     "elicitation": {"form": {}, "url": {}},
     "roots": {},
+    "extensions": {UI_EXTENSION: UI_SETTINGS},
 }
 # The deepest that is ever read (`scan`).
 MAX_DEPTH: Final = 1024

@@ -63,6 +63,7 @@ TASK_METHODS: Final = frozenset({"tasks/get", "tasks/update", "tasks/cancel"})
 # The same of revision 2025-11-25, where tasks are a capability and experimental. `tasks/list` is not among them.
 HANDSHAKE_TASK_METHODS: Final = frozenset({"tasks/get", "tasks/result", "tasks/cancel"})
 UI_EXTENSION: Final = "io.modelcontextprotocol/ui"
+UI_SETTINGS: Final = {"mimeTypes": ["text/html;profile=mcp-app"]}
 # Which member of params names what the request is about; it is also what Mcp-Name mirrors.
 NAMED_BY: Final = {
     "tools/call": "name",
