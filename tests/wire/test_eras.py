@@ -350,7 +350,7 @@ ERRORS = [
     (S, S, "tools/call", '{"code":7,"message":"x"}', 200, '{"code":7,"message":"x"}'),
     # What the client lacks it must hear; what we did wrong towards the backend is no fault of its own.
     (S, S, "tools/call", '{"code":-32021,"message":"x"}', 400, '{"code":-32021,"message":"x"}'),
-    (S, S, "tools/call", '{"code":-32020,"message":"x"}', 200, '{"code":-32603,"message":"x"}'),
+    (S, S, "prompts/get", '{"code":-32020,"message":"x"}', 200, '{"code":-32603,"message":"x"}'),
     (S, S, "tools/call", '{"code":-32022,"message":"x"}', 200, '{"code":-32603,"message":"x"}'),
     (S, H, "tools/call", '{"code":-32021,"message":"x"}', 200, '{"code":-32603,"message":"x"}'),
     (S, H, "tools/call", '{"code":-32099,"message":"x"}', 200, '{"code":-32603,"message":"x"}'),

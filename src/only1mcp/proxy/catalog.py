@@ -211,7 +211,7 @@ class Catalog:
         try:
             span = members(raw, 0, len(raw))[key]
             original = jsonrpc.decode_string(raw, span)
-            annotations = _annotations(raw) if method == "tools/list" else ()
+            annotations = annotations_of(raw) if method == "tools/list" else ()
         except (KeyError, ProtocolError, ValueError) as error:
             reason = f"no {key!r}" if isinstance(error, KeyError) else str(error)
             _left_out(group, method, raw, reason)
@@ -267,7 +267,7 @@ class Catalog:
         return public
 
 
-def _annotations(raw: bytes) -> tuple[Annotation, ...]:
+def annotations_of(raw: bytes) -> tuple[Annotation, ...]:
     if b"x-mcp-header" not in raw and b"\\u" not in raw:  # keys may be spelled with escapes
         return ()
     schema = orjson.loads(raw).get("inputSchema")
