@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from tests.in_process import proxied
+from tests.in_process import configured, proxied, running
 from tests.mcp_backend import Backend, Call, Fault, Outcome, text
-from tests.mcp_caller import Caller
+from tests.mcp_caller import Caller, request
 
 from only1mcp.config.schema import Cache, CachedItem
 from only1mcp.proxy import remirror
@@ -30,7 +30,7 @@ class Slow(Backend):
 
     async def _result(self, call: Call) -> Outcome:
         if self.slow and call.message["method"] == "tools/list":
-            await self.release.wait()
+            await self.hold(call)
         return await super()._result(call)
 
 
@@ -40,7 +40,6 @@ class Strict:
     def __init__(self, header: str | None = None, **more: Any) -> None:
         self.header = header
         self.ran = 0
-        self.refused = asyncio.Event()
         self.backend = Slow(tools={"run": self.run}, **more)
         self.change(header)
 
@@ -53,7 +52,6 @@ class Strict:
         sent = {name: value for name, value in call.headers.items() if name.startswith("mcp-param-")}
         wanted = {} if self.header is None else {f"mcp-param-{self.header.lower()}": call.arguments["region"]}
         if sent != wanted:
-            self.refused.set()
             raise Fault(code=-32020, message=f"wanted {sorted(wanted)}", data={"secret": "inside"})
         self.ran += 1
         return text(f"ran {self.ran}")
@@ -170,20 +168,23 @@ async def test_who_waits_for_the_tools_does_not_wait_for_ever(monkeypatch: pytes
 
 async def test_the_client_leaves_while_the_tools_are_read() -> None:
     strict = Strict()
-    async with proxied(strict.backend) as port:
-        async with Caller(port) as caller:
+    async with strict.backend, running(configured(strict.backend)) as worker:
+        assert worker.listener is not None
+        async with Caller(worker.listener.port) as caller:
             await caller.initialize()
             strict.change("Region")
             strict.backend.slow = True
-            message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call"}
             caller.write(
-                message | {"params": {"name": "run", "arguments": {"region": "eu"}}},
+                request("tools/call", name="run", arguments={"region": "eu"}),
                 {"mcp-session-id": caller.session, "mcp-protocol-version": "2025-11-25"},
             )
-            async with asyncio.timeout(10):
-                await strict.refused.wait()
-            caller.vanish()
-        async with Caller(port) as other:
+            async with asyncio.timeout(20):
+                await strict.backend.holding.wait()
+                caller.vanish()
+                (task,) = worker.pipeline._forwarder._tasks
+                await asyncio.wait([task])
+            assert task.cancelled()
+        strict.backend.release.set()
+        async with Caller(worker.listener.port) as other:
             await other.initialize()
-            strict.backend.release.set()
             assert (await other.call("run", region="eu")).text == "ran 1"
