@@ -9,14 +9,16 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from tests.in_process import configured, proxied, running
 from tests.jobs import DECLARED, EXTENSION, META, RELATED, Jobs
 from tests.mcp_backend import Backend, Call, Outcome, echo, text
 from tests.mcp_caller import Caller, Reply, stateless
 from tests.proxy.dialogue import ACCEPTED, FORM, Client, Curious
-from tests.proxy.test_pipeline_callers import AUTH
+from tests.proxy.test_pipeline_callers import AUTH, port_of
 
-from only1mcp.config.schema import Cache, CachedItem, LoadBalancer
+from only1mcp.config.schema import Cache, CachedItem, LoadBalancer, State
+from only1mcp.config.secret import Secret
 from only1mcp.frontend.sealing import Sealer
 from only1mcp.proxy import tasks as module
 from only1mcp.wire.mirror import encode_header
@@ -172,17 +174,18 @@ async def test_a_foreign_principal_has_no_such_task() -> None:
         assert len(jobs.backend.calls) == 2
 
 
-async def test_ids_hold_wherever_the_key_is_the_same() -> None:
+@pytest.mark.parametrize("lasting", [True, False])
+async def test_ids_hold_wherever_the_key_is_the_same(lasting: bool) -> None:
     jobs = Jobs()
     async with jobs.backend:
         config = configured(jobs.backend)
-        async with running(config) as first, running(config) as second:
-            assert first.listener is not None
-            assert second.listener is not None
-            second.desk.tasks._sealer = Sealer(first.key, "only1mcp.tasks")
-            async with Caller(first.listener.port) as one, Caller(second.listener.port) as two:
-                id = await made(one)
-                assert (await ask(two, "tasks/get", id)).result["taskId"] == id
+        if lasting:
+            config = replace(config, state=State(key=Secret("k" * 32)))
+        async with running(config) as before, Caller(port_of(before)) as caller:
+            id = await made(caller)
+        async with running(config) as after, Caller(port_of(after)) as caller:
+            reply = await ask(caller, "tasks/get", id)
+            assert reply.result["taskId"] == id if lasting else reply.code == -32602
 
 
 async def test_errors_of_the_backend_pass() -> None:

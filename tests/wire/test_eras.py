@@ -56,6 +56,21 @@ def params_of(outbound: eras.Outbound) -> Any:
 
 # Requests.
 
+TRACE = b'"traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01" , "tracestate":"a=1","baggage":"k=v"'
+
+
+@pytest.mark.parametrize("client", Era)
+@pytest.mark.parametrize("backend", Era)
+@pytest.mark.parametrize("token", [b"", b',"progressToken":"p"'])
+def test_the_trace_of_a_call_goes_on_as_it_is(client: Era, backend: Era, token: bytes) -> None:
+    """No span is made here, so that the one that called is the parent of what the backend does."""
+    sent = to_backend(request(b'{"name":"x","_meta":{' + TRACE + token + b"}}"), client, backend).message
+    meta = orjson.loads(sent)["params"]["_meta"]
+    assert {key: meta[key] for key in ("traceparent", "tracestate", "baggage")} == orjson.loads(b"{" + TRACE + b"}")
+    if client is backend and not token:
+        assert TRACE in sent
+
+
 SAME_ERA = [
     pytest.param(None, id="no params"),
     pytest.param(b"{}", id="empty params"),
