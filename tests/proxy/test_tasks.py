@@ -391,6 +391,18 @@ async def test_tasks_of_the_handshake_era_are_not_for_stateless_clients() -> Non
         assert "task" not in jobs.backend.calls[-1]["params"]
 
 
+async def test_who_asks_for_no_task_is_given_what_the_backend_says() -> None:
+    said = {**text("t"), "task": {"taskId": "mine"}, "_meta": {RELATED: {"taskId": "mine"}}}
+
+    async def odd(call: Call) -> Outcome:
+        return said
+
+    jobs = Jobs(era="handshake", tools={"odd": odd})
+    async with proxied(jobs.backend) as port, Caller(port) as caller:
+        await caller.initialize()
+        assert (await caller.call("odd", task="no task")).result == said
+
+
 async def test_only_the_latest_handshake_revision_is_told_of_tasks() -> None:
     jobs = Jobs(era="handshake")
     async with proxied(jobs.backend) as port, Caller(port) as caller:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import orjson
 
-from only1mcp._fast import mentions, scan
+from only1mcp._fast import scan
 from only1mcp.errors import METHOD_NOT_FOUND, BackendAnswerError, ProtocolError, RequestRefused
 from only1mcp.frontend.sealing import Sealer
 from only1mcp.proxy.capabilities import offers_tasks
@@ -19,7 +19,8 @@ from only1mcp.proxy.route import Target
 from only1mcp.wire import jsonrpc, mcp
 from only1mcp.wire import tasks as wire
 from only1mcp.wire.asks import MAX_DEPTH
-from only1mcp.wire.mcp import STATELESS
+from only1mcp.wire.mcp import HANDSHAKE, STATELESS
+from only1mcp.wire.parked import wants_task
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -81,6 +82,8 @@ class Tasks:
         assert exchange.era is not None
         assert exchange.message is not None
         try:
+            if exchange.era is HANDSHAKE and method == "tools/call" and not wants_task(exchange.message):
+                return body
             spans = wire.id_spans(body, exchange.era, created=method == "tools/call")
             if not spans:
                 return body
@@ -133,9 +136,7 @@ def may_hold(exchange: Exchange) -> bool:
     if method != "tools/call":
         return method in ANSWERS
     assert message is not None
-    if exchange.era is STATELESS:
-        return wire.declares(message)
-    return message.params is not None and mentions(message.data, message.params, b"task")
+    return wire.declares(message) if exchange.era is STATELESS else wants_task(message)
 
 
 def _holder(groups: Mapping[str, Group], name: str) -> tuple[Group, Endpoint] | None:
