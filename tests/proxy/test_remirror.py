@@ -85,6 +85,18 @@ async def test_a_changed_annotation_costs_one_more_call(client: str) -> None:
         assert (strict.calls, strict.readings) == (8, 4)
 
 
+@ERAS
+async def test_a_call_like_many_before_it(client: str) -> None:
+    strict = Strict()
+    async with proxied(strict.backend) as port, Caller(port) as caller:
+        if client == "handshake":
+            await caller.initialize()
+        for number in range(1, 7):
+            assert (await caller.call("run", region="eu")).text == f"ran {number}"
+        strict.change("Region")
+        assert (await caller.call("run", region="eu")).text == "ran 7"
+
+
 async def test_a_stateless_client_sends_the_header_as_soon_as_it_can_know_of_it() -> None:
     strict = Strict()
     async with proxied(strict.backend) as port, Caller(port) as caller, Caller(port, mcp_param_region="eu") as aware:

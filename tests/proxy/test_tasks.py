@@ -59,6 +59,18 @@ async def test_a_task_from_its_making_to_its_result() -> None:
         assert (await ask(caller, "tasks/cancel", id)).result == {"resultType": "complete"}
 
 
+async def test_calls_that_come_again_make_tasks_of_this_client_too() -> None:
+    jobs = Jobs(tools={"echo": echo})
+    async with proxied(jobs.backend) as port, Caller(port) as caller:
+        for number in range(1, 7):  # the same head each time, of which less and less is looked at
+            id = await made(caller)
+            assert (await ask(caller, "tasks/get", id)).result["taskId"] == id
+            assert jobs.backend.calls[-1]["params"]["taskId"] == f"job-{number}"
+        for _ in range(6):
+            assert (await caller.call("job")).code == -32021
+            assert (await caller.call("echo", text="task")).text == "task"
+
+
 def grouped(*jobs: Jobs) -> AbstractAsyncContextManager[int]:
     """Serve them as one group, whose calls go to each in turn."""
     balancer = LoadBalancer(algorithm="round_robin")

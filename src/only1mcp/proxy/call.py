@@ -10,19 +10,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
 
-from only1mcp._fast import NOTIFICATION, members, mentions
+from only1mcp._fast import NOTIFICATION, members
 from only1mcp.backend.base import CALLER, BackendCall, Clock, Outcome, Passed, Transport
 from only1mcp.backend.endpoint import Endpoint
 from only1mcp.backend.era import Peer
 from only1mcp.backend.line import Line
-from only1mcp.errors import BackendAnswerError, BackendError, BackendTimeout, BackendUnavailable, ProtocolError
+from only1mcp.errors import BackendError, BackendTimeout, BackendUnavailable, ProtocolError
 from only1mcp.metrics import Metrics
-from only1mcp.proxy import uris
 from only1mcp.proxy.asking import Asking
-from only1mcp.proxy.catalog import Catalog
 from only1mcp.proxy.exchange import Exchange
+from only1mcp.proxy.public import as_public
 from only1mcp.proxy.route import Target, arguments_of
-from only1mcp.proxy.tasks import ANSWERS as TASK_ANSWERS
 from only1mcp.proxy.tasks import may_hold
 from only1mcp.wire import jsonrpc, mcp
 from only1mcp.wire.eras import Caller, to_backend
@@ -314,25 +312,8 @@ def to_client(exchange: Exchange, target: Target, method: str, answer: Answer) -
         answer.message, exchange.id, method, target.original, exchange.era, answer.era, server_info
     )
     if exchange.snapshot.rewrites:
-        body = _as_public(exchange, target, method, body)
+        body = as_public(exchange, target.group.id, method, body)
     return status, body
-
-
-def _as_public(exchange: Exchange, target: Target, method: str, body: bytes) -> bytes:
-    """Return the answer with the URIs and task ids by which clients know what it names."""
-    snapshot = exchange.snapshot
-    if snapshot.rewrites_uris and b'"uri"' in body:
-        body = _with_public_uris(body, method, snapshot.catalog, target.group.id)
-    if method in TASK_ANSWERS and mentions(body, (0, len(body)), b"task"):
-        body = snapshot.desk.tasks.outward(exchange, method, body)
-    return body
-
-
-def _with_public_uris(body: bytes, method: str, catalog: Catalog, group: str) -> bytes:
-    try:
-        return uris.rewrite(body, method, lambda uri: catalog.public_uri(group, uri))
-    except ProtocolError as error:
-        raise BackendAnswerError(f"the backend's answer cannot be used: {error.message}") from error
 
 
 class _Relay:
