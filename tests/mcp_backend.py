@@ -78,11 +78,15 @@ class Backend:
     tools: dict[str, Script] = field(default_factory=dict)
     schemas: dict[str, dict[str, Any]] = field(default_factory=dict)
     annotations: dict[str, dict[str, Any]] = field(default_factory=dict)
+    # Further members of listed tools.
+    extras: dict[str, dict[str, Any]] = field(default_factory=dict)
     resources: list[dict[str, Any]] = field(default_factory=list)
     resource_templates: list[dict[str, Any]] = field(default_factory=list)
     prompts: list[dict[str, Any]] = field(default_factory=list)
     scripts: dict[str, Script] = field(default_factory=dict)
     instructions: str | None = None
+    # What is declared beside what follows from the rest.
+    capabilities: dict[str, Any] = field(default_factory=dict)
     # Where it is given, nothing is answered before it is set: a backend that takes long to come up.
     awake: asyncio.Event | None = None
 
@@ -228,7 +232,7 @@ class Backend:
             capabilities["resources"] = {"subscribe": True}
         if "logging/setLevel" in self.scripts:
             capabilities["logging"] = {}
-        said = {"capabilities": capabilities}
+        said = {"capabilities": {**capabilities, **self.capabilities}}
         return {**said, "instructions": self.instructions} if self.instructions else said
 
     def _list(self, method: str) -> list[dict[str, Any]]:
@@ -237,6 +241,7 @@ class Backend:
             return [
                 {"name": name, "inputSchema": self.schemas.get(name, schema)}
                 | ({"annotations": self.annotations[name]} if name in self.annotations else {})
+                | self.extras.get(name, {})
                 for name in self.tools
             ]
         if method == "prompts/list":

@@ -13,7 +13,14 @@ from typing import Any, Self
 STATELESS = "2026-07-28"
 HANDSHAKE = "2025-11-25"
 META = "io.modelcontextprotocol/"
-NAMED_BY = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
+NAMED_BY = {
+    "tools/call": "name",
+    "prompts/get": "name",
+    "resources/read": "uri",
+    "tasks/get": "taskId",
+    "tasks/update": "taskId",
+    "tasks/cancel": "taskId",
+}
 TIMEOUT_S = 20.0
 
 Fields = dict[str, str | list[str] | None]

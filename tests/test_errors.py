@@ -19,6 +19,7 @@ from only1mcp.errors import (
     BackendTimeout,
     BackendUnavailable,
     ConfigError,
+    HeadersRefused,
     NotAllowed,
     NotAuthenticated,
     Only1MCPError,
@@ -51,6 +52,7 @@ INSTANCES: list[tuple[Only1MCPError, str, int, int, bool]] = [
     (BackendTimeout("x"), "backend", 504, -31002, False),
     (BackendAnswerError("x"), "backend", 502, -31007, False),
     (BackendRefused("x", status=403), "backend", 502, -31007, False),
+    (HeadersRefused("x"), "backend", 200, -32603, False),
 ]
 
 

@@ -13,6 +13,7 @@
          +- BackendTimeout       the deadline passed before the answer was complete
          +- BackendAnswerError   the answer breaks the protocol, or the connection broke under it
              +- BackendRefused   an HTTP status of 400 and above without a JSON-RPC body
+             +- HeadersRefused   the headers that mirror a call do not fit the tool as the backend has it now
 
 Each class knows its `source` (who is at fault), `http_status`, JSON-RPC `code` (ours are outside the ranges that
 JSON-RPC and MCP reserve) and whether the same request may be sent again (`retryable`: no byte of it reached a backend).
@@ -158,6 +159,13 @@ class BackendRefused(BackendAnswerError):
     def __init__(self, message: str, *, status: int, data: Any = None) -> None:
         super().__init__(message, data=data)
         self.status = status
+
+
+class HeadersRefused(BackendAnswerError):
+    """The backend has refused the call before it ran (2026-07-28, -32020)."""
+
+    http_status = 200
+    code = INTERNAL_ERROR
 
 
 def error_message(error: Only1MCPError, id: bytes | None = None) -> bytes:

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from only1mcp._fast import Counters
-from only1mcp.wire.mcp import CAPABILITY_OF, HANDSHAKE_ONLY
+from only1mcp.wire.mcp import CAPABILITY_OF, HANDSHAKE_ONLY, HANDSHAKE_TASK_METHODS, TASK_METHODS
 
 # Backends can be added while we run; each new name takes memory here and a dozen series in Prometheus, for ever.
 MAX_BACKENDS: Final = 1000
@@ -27,7 +27,8 @@ METHODS: Final = (
     "other",
     *sorted(
         {*CAPABILITY_OF, *HANDSHAKE_ONLY, "server/discover", "subscriptions/listen"}
-        | {"tasks/get", "tasks/update", "tasks/cancel"}
+        | TASK_METHODS
+        | HANDSHAKE_TASK_METHODS
         | {"notifications/initialized", "notifications/cancelled", "notifications/progress"}
         | {"notifications/roots/list_changed"}
     ),

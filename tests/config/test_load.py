@@ -465,14 +465,16 @@ def test_secrets_from_variables_and_files(place):
   jwt: {secret_file: jwt, issuer: me}
   api_keys: [{name: a, key_env: K}, {name: b, key_sha256: "AA%s"}]
 admin: {api_key_env: ADMIN}
+state: {key_env: STATE}
 servers: [{id: s, transport: http, url: 'http://h', auth: {type: bearer, token_file: token}}]
 """ % ("0" * 62)
-    config = loaded(place, body, {"K": "key", "ADMIN": "adm"}).config
+    config = loaded(place, body, {"K": "key", "ADMIN": "adm", "STATE": SECRET + SECRET}).config
     assert config.auth.jwt.secret == Secret(SECRET)
     assert config.auth.api_keys[0].key_sha256 == hashlib.sha256(b"key").hexdigest()
     assert config.auth.api_keys[1].key_sha256 == "aa" + "0" * 62
     assert config.servers[0].auth.token.reveal() == "tok"
     assert config.admin.api_key.reveal() == "adm"
+    assert config.state.key.reveal() == SECRET + SECRET
     text = repr(config)
     assert SECRET not in text
     assert "'adm'" not in text
@@ -514,6 +516,9 @@ def test_the_systemd_credentials_directory_comes_first(place):
         ("auth: {api_keys: [{name: a, key_env: K}, {name: a, key_env: L}]}", {"K": "k", "L": "l"}, "already taken by"),
         ("auth: {api_keys: [{name: a, key_env: K}, {name: b, key_env: K}]}", {"K": "k"}, "the same key as"),
         ("admin: {api_key_env: A}", {}, "the environment variable A is not set"),
+        ("state: {key_env: A}", {}, "state.key_env: the environment variable A is not set"),
+        ("state: {key_env: A}", {"A": "short"}, "state.key_env: expected a secret of 32 bytes or more, got 5 bytes"),
+        ("state: {key: abc}", {}, "use key_env or key_file"),
         (
             "servers: [{id: a, transport: http, url: 'http://h', auth: {type: bearer}}]",
             {},

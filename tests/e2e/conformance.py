@@ -19,6 +19,8 @@ ERAS = {
 }
 RECORD = third_party.ROOT / "docs" / "conformance.json"
 FIXTURE = third_party.SERVERS / "conformance_server.py"
+# Of what the official SDK does not have yet.
+TASKS_FIXTURE = third_party.SERVERS / "tasks_server.py"
 SUITE_TIMEOUT_S = 180.0
 REASON_LENGTH = 200
 
@@ -56,9 +58,13 @@ def run_alone(python: Path, revision: str, directory: Path) -> dict[str, Scenari
 
 
 def run_through_proxy(python: Path, revision: str, era: str, directory: Path) -> dict[str, Scenario]:
-    """Run the suite against a proxy whose only backend is the fixture, held to `era`."""
-    with _fixture(python, era, directory) as fixture, Proxy(directory, [http_backend("fixture", fixture.url)]) as proxy:
-        wait_for_tools(proxy, "test_simple_text")
+    """Run the suite against a proxy whose backends are the fixture, held to `era`, and the server of the tasks."""
+    with (
+        _fixture(python, era, directory) as fixture,
+        Server(python, TASKS_FIXTURE, directory / "tasks.log") as tasks,
+        Proxy(directory, [http_backend("fixture", fixture.url), http_backend("tasks", tasks.url)]) as proxy,
+    ):
+        wait_for_tools(proxy, "test_simple_text", "greet")
         return run(proxy.url, revision, directory)
 
 

@@ -15,7 +15,14 @@ import h11
 STATELESS = "2026-07-28"
 HANDSHAKE = "2025-11-25"
 META = "io.modelcontextprotocol/"
-NAMED_BY = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
+NAMED_BY = {
+    "tools/call": "name",
+    "prompts/get": "name",
+    "resources/read": "uri",
+    "tasks/get": "taskId",
+    "tasks/update": "taskId",
+    "tasks/cancel": "taskId",
+}
 
 
 class RpcError(Exception):

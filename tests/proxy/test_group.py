@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 from tests.proxy.offers import groups_of, offer
 
 from only1mcp.backend.endpoint import State
 from only1mcp.config.schema import LoadBalancer, ToolRules
-from only1mcp.proxy.group import make_groups
+from only1mcp.proxy.group import Pinned, make_groups
 
 
 def test_groups_are_in_the_order_of_their_first_backend() -> None:
@@ -77,3 +78,15 @@ def test_a_group_of_one_has_no_turns_to_give_back() -> None:
     group.give_back(only)
     only.state = State.DOWN
     assert group.pick(None) is None
+
+
+def test_a_pinned_endpoint_is_taken_whatever_its_weight_and_never_another() -> None:
+    a, b = offer("a", group="x"), offer("b", group="x")
+    group = groups_of(a, b)["x"]
+    a.config = replace(a.config, weight=0)
+    pinned = Pinned(group, a)
+    assert (pinned.id, pinned.pick(b"k"), pinned.source, pinned.balances) == ("x", a, a, False)
+    assert pinned.pick(None, frozenset("a")) is None
+    a.state = State.DOWN
+    assert pinned.pick(None) is None
+    assert group.pick(None) is b

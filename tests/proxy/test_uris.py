@@ -33,6 +33,12 @@ CASES = [
     ("tools/call", answer('{"content":[{"type":"resource","resource":{"uri":@}}]}')),
     ("prompts/get", answer('{"messages":[{"content":{"type":"resource_link","uri":@}}]}')),
     ("prompts/get", answer('{"messages":[{"content":[{"type":"resource_link","uri":@}]}]}')),
+    ("tasks/result", answer('{"content":[{"type":"resource_link","uri":@}]}')),
+    ("tasks/get", answer('{"taskId":"t","result":{"content":[{"type":"resource_link","uri":@}]},"uri":"a:b"}')),
+    (
+        "notifications/tasks",
+        b'{"method":"notifications/tasks","params":{"result":{"content":[{"type":"resource","resource":{"uri":@}}]}}}',
+    ),
     ("resources/read", error('{"uri":@,"x":{"uri":"a:b"}}')),
 ]
 

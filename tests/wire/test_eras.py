@@ -56,6 +56,21 @@ def params_of(outbound: eras.Outbound) -> Any:
 
 # Requests.
 
+TRACE = b'"traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01" , "tracestate":"a=1","baggage":"k=v"'
+
+
+@pytest.mark.parametrize("client", Era)
+@pytest.mark.parametrize("backend", Era)
+@pytest.mark.parametrize("token", [b"", b',"progressToken":"p"'])
+def test_the_trace_of_a_call_goes_on_as_it_is(client: Era, backend: Era, token: bytes) -> None:
+    """No span is made here, so that the one that called is the parent of what the backend does."""
+    sent = to_backend(request(b'{"name":"x","_meta":{' + TRACE + token + b"}}"), client, backend).message
+    meta = orjson.loads(sent)["params"]["_meta"]
+    assert {key: meta[key] for key in ("traceparent", "tracestate", "baggage")} == orjson.loads(b"{" + TRACE + b"}")
+    if client is backend and not token:
+        assert TRACE in sent
+
+
 SAME_ERA = [
     pytest.param(None, id="no params"),
     pytest.param(b"{}", id="empty params"),
@@ -353,7 +368,7 @@ ERRORS = [
     (S, S, "tools/call", '{"code":7,"message":"x"}', 200, '{"code":7,"message":"x"}'),
     # What the client lacks it must hear; what we did wrong towards the backend is no fault of its own.
     (S, S, "tools/call", '{"code":-32021,"message":"x"}', 400, '{"code":-32021,"message":"x"}'),
-    (S, S, "tools/call", '{"code":-32020,"message":"x"}', 200, '{"code":-32603,"message":"x"}'),
+    (S, S, "prompts/get", '{"code":-32020,"message":"x"}', 200, '{"code":-32603,"message":"x"}'),
     (S, S, "tools/call", '{"code":-32022,"message":"x"}', 200, '{"code":-32603,"message":"x"}'),
     (S, H, "tools/call", '{"code":-32021,"message":"x"}', 200, '{"code":-32603,"message":"x"}'),
     (S, H, "tools/call", '{"code":-32099,"message":"x"}', 200, '{"code":-32603,"message":"x"}'),

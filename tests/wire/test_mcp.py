@@ -39,7 +39,9 @@ def test_negotiates(requested: str, answered: str) -> None:
 
 
 def test_every_routed_method_has_a_capability() -> None:
-    assert set(mcp.LIST_METHODS) | set(mcp.NAMED_BY) | {"completion/complete"} == set(mcp.CAPABILITY_OF)
+    assert set(mcp.LIST_METHODS) | set(mcp.NAMED_BY) | {"completion/complete"} == (
+        set(mcp.CAPABILITY_OF) | mcp.TASK_METHODS
+    )
     assert not set(mcp.CAPABILITY_OF) & mcp.HANDSHAKE_ONLY
 
 

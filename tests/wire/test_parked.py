@@ -67,7 +67,7 @@ def test_a_retry_of_another_shape_is_refused(params: dict[str, Any]) -> None:
 
 def test_the_first_request_is_what_remains() -> None:
     message = request(requestState="s", name="a", inputResponses={"k": {}}, arguments={"x": 1.0})
-    left = parked.without_retry(message)
+    left = parked.as_first(message)
     assert orjson.loads(left.data)["params"] == {"name": "a", "arguments": {"x": 1.0}}
     assert (left.id, left.data[slice(*left.name)]) == (b"7", b'"a"')
 

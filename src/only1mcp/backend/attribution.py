@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from only1mcp._fast import NOTIFICATION, REQUEST, members
 from only1mcp.backend.base import Asked, BackendCall, Clock, OnMessage
 from only1mcp.errors import INVALID_PARAMS, ProtocolError
-from only1mcp.wire.asks import CAPABILITY, MULTI_ROUND
+from only1mcp.wire.asks import ASKED_WITHIN, CAPABILITY
 
 if TYPE_CHECKING:
     from only1mcp._fast.envelope import Envelope
@@ -126,7 +126,7 @@ class Attribution:
             return None
         for begun in reversed(list(self._calls.values())):
             asked = begun.call.asked
-            if asked is None or begun.call.method not in MULTI_ROUND:
+            if asked is None or begun.call.method not in ASKED_WITHIN:
                 continue
             if asked.in_session:
                 return begun

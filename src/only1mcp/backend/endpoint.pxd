@@ -22,6 +22,7 @@ cdef class Endpoint:
     cdef public bint _probe
     cdef public Py_ssize_t _rereads
     cdef public object _reread
+    cdef public object lists_read
     cdef public object _ear
     cdef public object _replies
     cdef public object era

@@ -91,6 +91,7 @@ class Endpoint:
         self._probe = True
         self._rereads = 0
         self._reread: asyncio.TimerHandle | None = None
+        self.lists_read = asyncio.Event()  # wakes those who wait whenever the lists have been read
         self._ear: Ear | None = None
         self._replies: Replies | None = None
         # The era last met, also while there is no connection, and who is told of it at once.
@@ -298,7 +299,8 @@ class Endpoint:
         """Take over what was read, and have what could not be read asked for again; return whether anything is new."""
         if self._reread is not None:
             self._reread.cancel()
-            self._reread = None
+        self.lists_read.set()
+        self.lists_read.clear()
         if not inventory.unread:
             self._rereads = 0
         elif self._rereads < MAX_REREADS:
@@ -389,7 +391,6 @@ class Endpoint:
     async def _disconnect(self) -> None:
         if self._reread is not None:
             self._reread.cancel()
-            self._reread = None
         for task in list(self._streams):
             task.cancel()
         await asyncio.gather(*self._streams, return_exceptions=True)

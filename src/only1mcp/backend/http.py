@@ -48,6 +48,7 @@ T = TypeVar("T")
 # Asking twice changes nothing at the backend: these may be repeated when a kept connection turns out to be dead.
 REPEATABLE: Final = frozenset(
     {*mcp.LIST_METHODS, "resources/read", "prompts/get", "completion/complete", "server/discover", "ping"}
+    | {"tasks/get", "tasks/result"}
 )
 # Telling a backend of a cancelled call, or of the end of a session, is a courtesy: it may not hold us up.
 CANCEL_TIMEOUT_S: Final = 2.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 import orjson
 
@@ -13,7 +14,7 @@ from only1mcp.backend.base import CALLER, BackendCall, Transport
 from only1mcp.backend.era import Peer
 from only1mcp.errors import METHOD_NOT_FOUND, BackendAnswerError, BackendTimeout, ProtocolError
 from only1mcp.wire import jsonrpc, mcp
-from only1mcp.wire.eras import own_params
+from only1mcp.wire.eras import Caller, own_params
 
 log = logging.getLogger("only1mcp.backend")
 
@@ -23,6 +24,11 @@ MAX_ITEMS = 20_000
 MAX_BYTES = 64 << 20
 # Longer than any sane server needs, short enough not to hang a refresh.
 PAGE_TIMEOUT_S = 30.0
+
+# Servers list more to clients that declare these. What a client makes of it is its own matter.
+LISTING: Final = Caller(
+    CALLER.client_info, orjson.dumps({"extensions": {mcp.TASKS_EXTENSION: {}, mcp.UI_EXTENSION: mcp.UI_SETTINGS}})
+)
 
 Ask = Callable[[str, dict[str, bytes]], Awaitable[Envelope]]
 
@@ -66,7 +72,7 @@ async def read_inventory(
 
     async def ask(method: str, fields: dict[str, bytes]) -> Envelope:
         id = next_id()
-        params = own_params(peer.era, peer.revision, CALLER, fields)
+        params = own_params(peer.era, peer.revision, LISTING, fields)
         return await transport.call(BackendCall(method, jsonrpc.request(id, method, params), id, PAGE_TIMEOUT_S))
 
     lists: dict[str, ItemList] = {}

@@ -14,6 +14,8 @@ from only1mcp.config.source import Node, directory_of
 MAX_SECRET_BYTES = 1 << 16
 # RFC 7518 section 3.2: "A key of the same size as the hash output or larger MUST be used", 256 bits for HS256.
 MIN_JWT_SECRET_BYTES = 32
+# Who guesses it can make ids in every principal's name.
+MIN_STATE_KEY_BYTES = 32
 
 
 class Credentials:
@@ -67,6 +69,18 @@ class Credentials:
         key = self._secret(values, node, "api_key")
         if key is not None:
             values["api_key"] = Secret(key)
+
+    def state(self, values: dict[str, Any], node: Node) -> None:
+        if self._named(values, "key") is None:
+            return
+        key = self._secret(values, node, "key")
+        if key is None:
+            return
+        if len(key.encode()) < MIN_STATE_KEY_BYTES:
+            text = f"expected a secret of {MIN_STATE_KEY_BYTES} bytes or more, got {len(key.encode())} bytes"
+            self._refuse(node, self._named(values, "key"), text)
+            return
+        values["key"] = Secret(key)
 
     def _secret(
         self, values: dict[str, Any], node: Node, name: str, *, default_env: str | None = None, also: str = ""

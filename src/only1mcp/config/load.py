@@ -25,7 +25,7 @@ from only1mcp.config.credentials import Credentials
 from only1mcp.config.messages import Mark, Problems, join_path, listed, printable, shown
 from only1mcp.config.notices import notices
 from only1mcp.config.rules import Rules
-from only1mcp.config.schema import JWT, TLS, Admin, ApiKey, BackendAuth, BackendConfig, Config, Output
+from only1mcp.config.schema import JWT, TLS, Admin, ApiKey, BackendAuth, BackendConfig, Config, Output, State
 from only1mcp.config.source import Node, directory_of, overlay, read_file, tree
 from only1mcp.config.variables import VariableError, expand
 from only1mcp.errors import ConfigError
@@ -91,6 +91,7 @@ def load(
         BackendAuth: credentials.backend_auth,
         ApiKey: credentials.api_key,
         Admin: credentials.admin,
+        State: credentials.state,
         TLS: _absolute("cert", "key", "client_ca"),
         Output: _absolute("path"),
         BackendConfig: _absolute("cwd"),

@@ -244,9 +244,16 @@ class Admin(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class State(Struct, frozen=True, forbid_unknown_fields=True):
-    """Where a fleet shares its state; None keeps it in this process."""
+    """Where a fleet shares its state; None keeps it in this process.
+
+    With `key` the ids of tasks are sealed, so that they hold in every process that has it; without it they end with the
+    process.
+    """
 
     url: Annotated[str, Meta(pattern=r"^(redis|rediss|unix)://\S+$")] | None = None
+    key_env: EnvName | None = None
+    key_file: Text | None = None
+    key: Secret | None = None
 
 
 class BackendAuth(Struct, frozen=True, forbid_unknown_fields=True):

@@ -300,7 +300,7 @@ class MessageClient:
             (mcp.HEADER_VERSION, version.encode("latin-1", "replace")),
             (mcp.HEADER_METHOD, method.encode("latin-1", "replace")),
         ]
-        named_by = "taskId" if method in mcp.TASK_METHODS else mcp.NAMED_BY.get(method)
+        named_by = mcp.NAMED_BY.get(method)
         name = None if named_by is None else _member(message, message.params, named_by)
         if isinstance(name, str):
             headers.append((mcp.HEADER_NAME, encode_header(name)))

@@ -11,6 +11,7 @@ import signal
 import ssl
 import time
 from collections.abc import Callable, Coroutine
+from hashlib import blake2b
 from importlib import import_module
 from typing import Any, Protocol
 
@@ -43,6 +44,7 @@ from only1mcp.proxy.parking import Lot
 from only1mcp.proxy.pipeline import Pipeline
 from only1mcp.proxy.ratelimit import RateLimiter
 from only1mcp.proxy.sessions import Sessions
+from only1mcp.proxy.tasks import Tasks
 
 log = logging.getLogger("only1mcp.process")
 
@@ -90,6 +92,8 @@ class Worker:
         input_s = config.proxy.timeouts.input_s
         self.desk.asker = ClientAsker(self.desk.worker, input_s, self.metrics, self.desk.hub.tell)
         self.desk.lot = Lot(self.key, worker=self.desk.worker, input_s=input_s, wall_clock=time.time)
+        lasting = config.state.key
+        self.desk.tasks = Tasks(self.key if lasting is None else blake2b(lasting.reveal().encode()).digest()[:32])
         self._inventories: tuple[object, ...] = ()
         cache, limit = config.proxy.cache, config.auth.rate_limit
         limit_bytes = cache.max_size_mb << 20

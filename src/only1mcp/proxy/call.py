@@ -15,13 +15,13 @@ from only1mcp.backend.base import CALLER, BackendCall, Clock, Outcome, Passed, T
 from only1mcp.backend.endpoint import Endpoint
 from only1mcp.backend.era import Peer
 from only1mcp.backend.line import Line
-from only1mcp.errors import BackendAnswerError, BackendError, BackendTimeout, BackendUnavailable, ProtocolError
+from only1mcp.errors import BackendError, BackendTimeout, BackendUnavailable, ProtocolError
 from only1mcp.metrics import Metrics
-from only1mcp.proxy import uris
 from only1mcp.proxy.asking import Asking
-from only1mcp.proxy.catalog import Catalog
 from only1mcp.proxy.exchange import Exchange
+from only1mcp.proxy.public import as_public
 from only1mcp.proxy.route import Target, mirrored_of
+from only1mcp.proxy.tasks import may_hold
 from only1mcp.wire import jsonrpc, mcp
 from only1mcp.wire.eras import Caller, to_backend
 from only1mcp.wire.eras import to_client as answer_to_client
@@ -39,6 +39,10 @@ if TYPE_CHECKING:
 
 # A call whose endpoint could not take it tries others; each was safe to leave, since nothing had reached it.
 MAX_ATTEMPTS = 3
+
+
+# What belongs on other streams. Of tasks clients hear by ids of ours, and only where they listen for them.
+_NOT_OF_A_CALL = frozenset({"notifications/resources/updated", "notifications/tasks", "notifications/tasks/status"})
 
 
 class Answer:
@@ -289,8 +293,12 @@ def _prepare(
 
 def _may_pass(exchange: Exchange, peer: Peer) -> bool:
     """Return whether nothing in a result will be changed or kept, so that it need not be here as a whole."""
-    same_era = peer.era is exchange.era
-    return same_era and exchange.cache_key is None and not exchange.snapshot.rewrites_uris
+    snapshot = exchange.snapshot
+    return (
+        peer.era is exchange.era
+        and exchange.cache_key is None
+        and (not snapshot.rewrites or not (snapshot.rewrites_uris or may_hold(exchange)))
+    )
 
 
 def to_client(exchange: Exchange, target: Target, method: str, answer: Answer) -> tuple[int, bytes]:
@@ -306,16 +314,9 @@ def to_client(exchange: Exchange, target: Target, method: str, answer: Answer) -
     )
     if message.kind == ERROR:
         body = exchange.snapshot.desk.asker.explained(exchange, body)
-    if exchange.snapshot.rewrites_uris and b'"uri"' in body:
-        body = _with_public_uris(body, method, exchange.snapshot.catalog, target.group.id)
+    if exchange.snapshot.rewrites:
+        body = as_public(exchange, target.group.id, method, body)
     return status, body
-
-
-def _with_public_uris(body: bytes, method: str, catalog: Catalog, group: str) -> bytes:
-    try:
-        return uris.rewrite(body, method, lambda uri: catalog.public_uri(group, uri))
-    except ProtocolError as error:
-        raise BackendAnswerError(f"the backend's answer cannot be used: {error.message}") from error
 
 
 class _Relay:
@@ -350,7 +351,7 @@ class _Relay:
                 self._exchange.interim(message.data)
         elif self._endpoint.hear(message):
             return
-        elif self._same_era and method != "notifications/resources/updated":
+        elif self._same_era and method not in _NOT_OF_A_CALL:
             self._exchange.interim(message.data)
 
     def asked(self, message: Envelope, clock: Clock | None) -> None:
@@ -358,8 +359,10 @@ class _Relay:
         if message.method == "ping":
             endpoint.hear(message)
             return
-        asking = Asking(message, endpoint.replies, endpoint.id, clock)
         desk = exchange.snapshot.desk
+        if exchange.method == "tasks/result":
+            message = desk.tasks.relayed(exchange, message)
+        asking = Asking(message, endpoint.replies, endpoint.id, clock)
         if exchange.cache_key is not None:
             # Others may be given what comes of this one client's answer.
             asking.refuse("a call whose result may be kept cannot ask its client")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import orjson
 import xxhash
@@ -13,8 +13,8 @@ from only1mcp._fast import members
 from only1mcp.backend.inventory import Inventory, ItemList
 from only1mcp.config.schema import Cache
 from only1mcp.errors import ProtocolError
-from only1mcp.proxy import names
-from only1mcp.proxy.capabilities import merged
+from only1mcp.proxy import apps, names
+from only1mcp.proxy.capabilities import makes_tasks, merged
 from only1mcp.proxy.group import Group
 from only1mcp.proxy.names import Patterns, UriTemplate
 from only1mcp.wire import jsonrpc
@@ -70,6 +70,11 @@ class MergedList:
     def __len__(self) -> int:
         return len(self.items)
 
+    def replace(self, change: Callable[[Item], Item]) -> None:
+        """Put what `change` returns in the place of each item; keys stay what they are."""
+        self.items = tuple(change(item) for item in self.items)
+        self.by_key = {item.key: item for item in self.items}
+
     def after(self, cursor: str) -> int | None:
         """Return the index that follows the item a cursor names, None for a cursor that we did not give."""
         if self._cursors is None:
@@ -110,11 +115,6 @@ class Catalog:
         known = [(group, inventory) for group in groups.values() if (inventory := group.inventory or group.former)]
         found = [(group, inventory) for group, inventory in known if group.inventory is not None]
         self.lists = {method: self._merge(method, known) for method in LIST_METHODS}
-        self._qualified: dict[str, dict[str, Item]] = {"tools/list": {}, "prompts/list": {}}
-        for method, by_name in self._qualified.items():
-            for item in self.lists[method].items:
-                # Like bare names: who comes later changes nothing for those before.
-                by_name.setdefault(names.qualified(item.group, item.local), item)
         self._resource_groups = tuple(group.id for group, inventory in found if inventory.peer.offers("resources"))
         # A template that leaves the scheme open would draw every URI to its group that nobody lists.
         self._templates = [
@@ -123,6 +123,14 @@ class Catalog:
             if ":" in item.original.partition("{")[0]
         ]
         self._schemes = _scheme_owners(self.lists)
+        self._views = apps.owners(self.lists["tools/list"].items)
+        if self._views:
+            self.lists["tools/list"].replace(self._with_public_view)
+        self._qualified: dict[str, dict[str, Item]] = {"tools/list": {}, "prompts/list": {}}
+        for method, by_name in self._qualified.items():
+            for item in self.lists[method].items:
+                # Like bare names: who comes later changes nothing for those before.
+                by_name.setdefault(names.qualified(item.group, item.local), item)
         self.capabilities = merged(inventory for _, inventory in known)
         self.instructions = _merged_instructions(found)
 
@@ -133,8 +141,8 @@ class Catalog:
     def resource_owner(self, uri: str) -> tuple[str, str] | None:
         """Return group and original URI that a client's URI stands for, None when nobody can own it.
 
-        In this order: a qualified URI, a listed resource, a template, the one group that uses the scheme, the first
-        group that has resources.
+        In this order: a qualified URI, a listed resource, the view of a tool, a template, the one group that uses the
+        scheme, the first group that has resources.
         """
         split = names.split_uri(uri)
         if split is not None and split[0] in self._groups:
@@ -142,6 +150,8 @@ class Catalog:
         item = self.lists["resources/list"].by_key.get(uri) or self.lists["resources/templates/list"].by_key.get(uri)
         if item is not None:
             return item.group, item.original
+        if uri in self._views:
+            return self._views[uri], uri
         for template, group in self._templates:
             if template.match(uri):
                 return group, uri
@@ -163,6 +173,11 @@ class Catalog:
     def rewrites_uris(self) -> bool:
         """Whether results may hold URIs that another group would answer to."""
         return len(self._resource_groups) > 1
+
+    def _with_public_view(self, item: Item) -> Item:
+        """Return the tool with the URI under which clients can read its view."""
+        raw = apps.with_view(item.raw, lambda uri: self.public_uri(item.group, uri))
+        return item if raw is item.raw else replace(item, raw=raw)
 
     def _merge(self, method: str, known: list[tuple[Group, Inventory]]) -> MergedList:
         merged = MergedList()
@@ -196,7 +211,7 @@ class Catalog:
         try:
             span = members(raw, 0, len(raw))[key]
             original = jsonrpc.decode_string(raw, span)
-            annotations = _annotations(raw) if method == "tools/list" else ()
+            annotations = annotations_of(raw) if method == "tools/list" else ()
         except (KeyError, ProtocolError, ValueError) as error:
             reason = f"no {key!r}" if isinstance(error, KeyError) else str(error)
             _left_out(group, method, raw, reason)
@@ -218,6 +233,9 @@ class Catalog:
         if public != original:
             raw = jsonrpc.splice(raw, [(*span, orjson.dumps(public))])
         stateless = inventory.peer.era is Era.STATELESS
+        if not stateless and b'"execution"' in raw and not makes_tasks(inventory.peer):
+            # Its `taskSupport` means nothing by itself; beside backends that do make tasks it would be believed.
+            raw = jsonrpc.edit_object(raw, (0, len(raw)), put={}, drop=("execution",))
         kept_ms = self._kept_ms(method, group, public, local, raw)
         return Item(public, group.id, local, original, raw, stateless, annotations, kept_ms)
 
@@ -249,7 +267,7 @@ class Catalog:
         return public
 
 
-def _annotations(raw: bytes) -> tuple[Annotation, ...]:
+def annotations_of(raw: bytes) -> tuple[Annotation, ...]:
     if b"x-mcp-header" not in raw and b"\\u" not in raw:  # keys may be spelled with escapes
         return ()
     schema = orjson.loads(raw).get("inputSchema")
@@ -280,11 +298,13 @@ def _foreign_members(raw: bytes, stateless: bool) -> tuple[str, ...]:
     """Return the members to drop from an item of one era for a client of the other."""
     if not stateless:
         return ("execution",) if b'"execution"' in raw else ()
-    if b'"outputSchema"' not in raw:
-        return ()
-    schema = orjson.loads(raw).get("outputSchema")
-    # Before 2026-07-28 the root of an output schema is an object type.
-    return () if isinstance(schema, dict) and schema.get("type") == "object" else ("outputSchema",)
+    drop: tuple[str, ...] = ("execution",) if b'"execution"' in raw else ()
+    if b'"outputSchema"' in raw:
+        schema = orjson.loads(raw).get("outputSchema")
+        # Before 2026-07-28 the root of an output schema is an object type.
+        if not isinstance(schema, dict) or schema.get("type") != "object":
+            drop += ("outputSchema",)
+    return drop
 
 
 def _left_out(group: Group, method: str, raw: bytes, reason: str) -> None:

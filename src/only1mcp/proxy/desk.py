@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from only1mcp.proxy.exchange import Exchange
     from only1mcp.proxy.forward import Forwarding
     from only1mcp.proxy.route import Target
+    from only1mcp.proxy.tasks import Place
 
 Work = Coroutine[Any, Any, None] | None
 
@@ -174,13 +175,27 @@ class Hub(Protocol):
 
 
 class TaskDesk(Protocol):
-    """Ids of tasks; `Quiet` alone serves it so far."""
+    """Ids of tasks (`proxy/tasks.py`)."""
 
     def route(self, exchange: Exchange, message: Envelope, method: str) -> Target:
-        """Return who holds the task that `tasks/get`, `/update` or `/cancel` names; raise -32602, -32021."""
+        """Return who holds the task that `tasks/get` and its like name.
 
-    def outward(self, exchange: Exchange, backend: str, body: bytes) -> bytes:
-        """Return the answer with the task id that this client may know."""
+        Raise `RequestRefused`: -32601 where no backend has tasks, -32021 for a stateless client that has not declared
+        them, -32602 for an id that is none of this client's.
+        """
+
+    def outward(self, exchange: Exchange, method: str, body: bytes) -> bytes:
+        """Return the answer with the id by which this client knows the task, if it is about one.
+
+        Raise `RequestRefused` (-32021) for a task that a stateless client has not declared to want, `BackendError`
+        for an id that cannot be one.
+        """
+
+    def relayed(self, exchange: Exchange, request: Envelope) -> Envelope:
+        """Return what a backend asks in the middle of `tasks/result` with the id by which its client knows the task."""
+
+    def find(self, exchange: Exchange, id: str) -> Place | None:
+        """Return where the task is that this client knows by `id`; None: it has none like that."""
 
 
 class Quiet:
@@ -267,8 +282,14 @@ class Quiet:
     def route(self, exchange: Exchange, message: Envelope, method: str) -> Target:
         raise _unserved(message)
 
-    def outward(self, exchange: Exchange, backend: str, body: bytes) -> bytes:
+    def outward(self, exchange: Exchange, method: str, body: bytes) -> bytes:
         return body
+
+    def relayed(self, exchange: Exchange, request: Envelope) -> Envelope:
+        return request
+
+    def find(self, exchange: Exchange, id: str) -> Place | None:
+        return None
 
 
 def _unserved(message: Envelope) -> RequestRefused:

@@ -8,6 +8,7 @@ cdef class Snapshot:
     cdef public object catalog
     cdef public object desk
     cdef public object pages
+    cdef public bint rewrites
     cdef public bint rewrites_uris
     cdef public dict tools
     cdef public dict prompts

@@ -12,6 +12,7 @@ from only1mcp.frontend.runner import advice_headers
 from only1mcp.frontend.session import Session
 from only1mcp.proxy.auth import Principal
 from only1mcp.proxy.cache import Key
+from only1mcp.proxy.capabilities import offers_tasks
 from only1mcp.proxy.catalog import Catalog
 from only1mcp.proxy.desk import Desk, Journal
 from only1mcp.proxy.group import Group
@@ -50,6 +51,7 @@ class Snapshot:
         "plain",
         "prompts",
         "request_s",
+        "rewrites",
         "rewrites_uris",
         "tools",
     )
@@ -69,6 +71,8 @@ class Snapshot:
         self.mark = object()
         # What every request asks of the catalog and the configuration.
         self.rewrites_uris = catalog.rewrites_uris
+        # Whether there is anything in results that clients must be given in another form: URIs, ids of tasks.
+        self.rewrites = self.rewrites_uris or offers_tasks(catalog.capabilities)
         self.path = config.proxy.path.encode()
         self.max_depth = config.proxy.limits.max_depth
         self.max_in_flight = config.proxy.limits.max_in_flight

@@ -11,13 +11,14 @@ from only1mcp._fast import scan
 from only1mcp.backend.base import Passed
 from only1mcp.backend.direct import DirectCall
 from only1mcp.backend.endpoint import Endpoint
-from only1mcp.errors import BackendError, Only1MCPError
+from only1mcp.errors import BackendError, HeadersRefused, Only1MCPError
 from only1mcp.metrics import Metrics
 from only1mcp.proxy.cache import Asked, Key, ResponseCache, failed
 from only1mcp.proxy.call import Answer, Begun, maybe_begin, perform, take_over, to_client
 from only1mcp.proxy.coalesce import Flights, Passenger, Ticket, cancelled
 from only1mcp.proxy.desk import Lot
 from only1mcp.proxy.exchange import Exchange
+from only1mcp.proxy.remirror import call_again
 from only1mcp.proxy.route import Target
 from only1mcp.wire import jsonrpc
 from only1mcp.wire.asks import MULTI_ROUND
@@ -145,7 +146,18 @@ class Forwarder:
         """Answer the client with what another has asked for as well."""
         exchange = passenger.exchange
         exchange.cache_key = None  # it is kept already, where it may be
-        self.deliver(exchange, passenger.target, passenger.method, answer)
+        try:
+            self.deliver(exchange, passenger.target, passenger.method, answer)
+        except HeadersRefused as refused:
+            forwarding = Forwarding(self, exchange, passenger.target, passenger.method, None, passenger.began)
+            self.mend(forwarding, refused)
+
+    def mend(self, forwarding: Forwarding, refused: HeadersRefused) -> None:
+        """Make a call again whose headers were refused, unless it has said something already; never raises."""
+        if forwarding.exchange.http.started_response:
+            forwarding.exchange.refuse(refused)
+        else:
+            self._spawn(forwarding, refused)
 
     def send_alone(self, passenger: Passenger) -> None:
         """Make a call for this one exchange after all, within the time that is left."""
@@ -168,6 +180,9 @@ class Forwarder:
         try:
             if asking is not None:
                 answer = await exchange.snapshot.desk.asker.rounds(exchange, target, forwarding.method, asking)
+            elif isinstance(failure, HeadersRefused):
+                request_s = exchange.snapshot.request_s - forwarding.elapsed_s
+                answer = await call_again(exchange, target, self._metrics, request_s, failure)
             else:
                 answer = await perform(
                     exchange,
@@ -295,6 +310,8 @@ class Forwarding:
             else:
                 exchange.work = None
                 exchange.refuse(outcome)
+        except HeadersRefused as refused:
+            forwarder.mend(self, refused)
         except Only1MCPError as error:
             exchange.refuse(error)
         except Exception:  # the edge: whatever goes wrong becomes an answer

@@ -87,6 +87,19 @@ class Group:
         return None if found is None else endpoints[found]
 
 
+class Pinned(Group):
+    """One endpoint of a group, whatever its weight, for what the others know nothing of."""
+
+    def __init__(self, group: Group, endpoint: Endpoint) -> None:
+        self.id = group.id
+        self.endpoints = {endpoint.id: endpoint}
+        self.era = endpoint.era
+        self.balances = False
+        self.shares = False
+        self._only = endpoint
+        self._balancer = group._balancer
+
+
 def make_groups(endpoints: Iterable[Endpoint], settings: LoadBalancer) -> dict[str, Group]:
     """Return the groups by id, in the order in which their first backend is configured."""
     members: dict[str, list[Endpoint]] = {}

@@ -9,8 +9,11 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Final
+
+import orjson
 
 from only1mcp.backend.changes import is_silent
 from only1mcp.errors import (
@@ -23,13 +26,19 @@ from only1mcp.errors import (
     RequestRefused,
     error_message,
 )
+from only1mcp.proxy import uris
+from only1mcp.proxy.call import owner_of
+from only1mcp.proxy.capabilities import offers_tasks
 from only1mcp.proxy.desk import Work
 from only1mcp.proxy.listeners import Listener, SessionListener, view_of
+from only1mcp.proxy.task_watch import MAX_WATCHES, MAX_WATCHES_EACH, TaskWatch
+from only1mcp.proxy.tasks import require
 from only1mcp.proxy.topics import Topics
 from only1mcp.proxy.views import Views
 from only1mcp.wire import jsonrpc, listen
 from only1mcp.wire.listen import MAX_URI_CHARS, MAX_URIS, Filter
-from only1mcp.wire.mcp import RESOURCE_NOT_FOUND
+from only1mcp.wire.mcp import RESOURCE_NOT_FOUND, STATELESS
+from only1mcp.wire.tasks import retold
 
 if TYPE_CHECKING:
     from only1mcp._fast.envelope import Envelope
@@ -74,6 +83,7 @@ class Hub:
         self._listeners: dict[Listener, None] = {}
         self._listens: dict[str, int] = {}
         self._sessions: dict[str, SessionListener] = {}
+        self._watches: Counter[str] = Counter()
         self._pending: dict[tuple[str, str, str], None] = {}
         self._update_timer: asyncio.TimerHandle | None = None
         self._change_timer: asyncio.TimerHandle | None = None
@@ -89,7 +99,7 @@ class Hub:
         """`subscriptions/listen`: begin the stream; raise `RequestRefused`, `ProtocolError`."""
         self._check_open()
         assert exchange.principal is not None
-        wanted = listen.parse(message)
+        wanted = self._allowed(exchange, message, listen.parse(message))
         count = self._listens.get(exchange.principal.id, 0)
         if count >= MAX_LISTENS and exchange.principal.kind != "anonymous":
             raise Overloaded("too many listens", data={"hint": "end one, or ask for more in one"})
@@ -97,7 +107,7 @@ class Hub:
         self._watch_silent()
         listener = Listener(exchange, self._listener_ended, self._wall_clock)
         self._listeners[listener] = None
-        if wanted.uris:
+        if wanted.uris or wanted.task_ids:
             exchange.http.defer(listener.gone)
             self._spawn(self._begin(listener, wanted, exchange))
         else:
@@ -207,26 +217,54 @@ class Hub:
             self.ended(session_id)
 
     async def _begin(self, listener: Listener, wanted: Filter, exchange: Exchange) -> None:
-        """Ask the backends for the resources, then acknowledge those that are watched."""
+        """Ask the backends for resources and tasks, then acknowledge those that are watched."""
         loop = asyncio.get_running_loop()
         catalog = exchange.snapshot.catalog
         asked = {uri: loop.create_task(self._topics.add(listener, uri, catalog), name="listen") for uri in wanted.uris}
+        watching = self._spawn(self._watch_tasks(listener, wanted, exchange))
         try:
-            await asyncio.wait(asked.values(), timeout=ACKNOWLEDGE_S)
+            await asyncio.wait([*asked.values(), watching], timeout=ACKNOWLEDGE_S)
         finally:
             for task in asked.values():
                 task.cancel()
             outcomes = await asyncio.gather(*asked.values(), return_exceptions=True)
             granted = tuple(uri for uri, error in zip(asked, outcomes, strict=True) if error is None)
             listener.uris = granted
+            await asyncio.gather(watching, return_exceptions=True)
         if listener.over:
             self._leave(listener)
             return
         try:
-            listener.open(Filter(wanted.kinds, granted), self._views_for(exchange))
+            listener.open(Filter(wanted.kinds, granted, listener.task_ids), self._views_for(exchange))
         except Exception:
             listener.gone()
             raise
+
+    async def _watch_tasks(self, listener: Listener, wanted: Filter, exchange: Exchange) -> None:
+        desk = exchange.snapshot.desk.tasks
+        places = {id: place for id in wanted.task_ids if (place := desk.find(exchange, id)) is not None}
+        each = self._watches.get(listener.principal_id, 0)
+        if not places or listener.over or each >= MAX_WATCHES_EACH or self._watches.total() >= MAX_WATCHES:
+            return
+        self._watches[listener.principal_id] += 1
+
+        def on_task(id: str, message: Envelope) -> None:
+            told, catalog = retold(message, orjson.dumps(id), listener.id), self._catalog
+            if catalog is not None and catalog.rewrites_uris:
+                group = places[id].group.id
+                told = uris.rewrite(told, "notifications/tasks", lambda uri: catalog.public_uri(group, uri))
+            listener.task_told(id, told)
+
+        listener.watch = TaskWatch(owner_of(exchange), places, on_task, listener.end)
+        listener.task_ids = await listener.watch.open(self._spawn, ACKNOWLEDGE_S)
+
+    def _allowed(self, exchange: Exchange, message: Envelope, wanted: Filter) -> Filter:
+        """Return the filter without what nobody can grant; raise `RequestRefused` for tasks that are not declared."""
+        if not offers_tasks(exchange.snapshot.catalog.capabilities, STATELESS):
+            return Filter(wanted.kinds, wanted.uris)
+        if wanted.task_ids:
+            require(message)
+        return wanted
 
     async def _subscribe(self, exchange: Exchange, uri: str) -> None:
         session = self._session(exchange)
@@ -294,6 +332,12 @@ class Hub:
     def _leave(self, listener: Listener) -> None:
         for uri in listener.uris:
             self._topics.remove(listener, uri)
+        watch, listener.watch = listener.watch, None
+        if watch is not None:
+            watch.close()
+            self._watches[listener.principal_id] -= 1
+            if not self._watches[listener.principal_id]:
+                del self._watches[listener.principal_id]
 
     def _watch_silent(self) -> None:
         """See that backends are read again that do not tell of changes, as long as there is somebody to tell."""
@@ -354,10 +398,11 @@ class Hub:
         if self._closed:
             raise Overloaded("the proxy is shutting down", data={"hint": "connect again after a moment"})
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work, name="hub")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
 
 def _refuse(exchange: Exchange, status: int, error: Only1MCPError) -> None:

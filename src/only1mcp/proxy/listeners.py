@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from only1mcp.errors import Overloaded
-from only1mcp.proxy.streams import ClientStream
+from only1mcp.proxy.streams import MAX_WAITING_BYTES, ClientStream
 from only1mcp.proxy.views import View, Views
 from only1mcp.wire import listen, sse
 from only1mcp.wire.listen import KINDS, Filter
@@ -16,6 +16,7 @@ from only1mcp.wire.mcp import HANDSHAKE, STATELESS
 if TYPE_CHECKING:
     from only1mcp.proxy.auth import Principal
     from only1mcp.proxy.exchange import Exchange
+    from only1mcp.proxy.task_watch import TaskWatch
 
 # A client whose stream broke comes back after this long.
 RETRY_MS: Final = 1000
@@ -32,6 +33,8 @@ class Listener:
 
     __slots__ = (
         "_early",
+        "_early_tasks",
+        "_ending",
         "_exchange",
         "_on_end",
         "_stream",
@@ -41,7 +44,9 @@ class Listener:
         "kinds",
         "over",
         "principal",
+        "task_ids",
         "uris",
+        "watch",
     )
 
     def __init__(self, exchange: Exchange, on_end: Callable[[Listener], None], wall_clock: Callable[[], float]) -> None:
@@ -51,6 +56,9 @@ class Listener:
         self.id = exchange.id
         self.kinds: frozenset[str] = frozenset()
         self.uris: tuple[str, ...] = ()
+        self.task_ids: tuple[str, ...] = ()
+        # Through which it hears of its tasks, where it has named any.
+        self.watch: TaskWatch | None = None
         self.over = False
         self._wall_clock = wall_clock
         self._exchange = exchange
@@ -59,6 +67,8 @@ class Listener:
         self._told: View = {}
         # What has changed before the acknowledgement, which comes first.
         self._early: dict[str, None] = {}
+        self._early_tasks: dict[str, bytes] = {}
+        self._ending = False
 
     @property
     def principal_id(self) -> str:
@@ -77,6 +87,11 @@ class Listener:
         early, self._early = self._early, {}
         for uri in early:
             self.updated(uri)
+        tasks, self._early_tasks = self._early_tasks, {}
+        for told in tasks.values():
+            self._stream.send(told)
+        if self._ending:
+            self.close()
 
     def look(self, views: Views) -> None:
         """Tell of the lists that this client now sees otherwise."""
@@ -92,6 +107,21 @@ class Listener:
             self._stream.send(listen.updated(uri, self.id))
         else:
             self._early[uri] = None
+
+    def task_told(self, id: str, told: bytes) -> None:
+        """Tell, with this message, what has become of the task that this client knows by `id`."""
+        if self._stream is not None:
+            self._stream.send(told)
+        elif sum(map(len, self._early_tasks.values())) + len(told) <= MAX_WAITING_BYTES:
+            self._early_tasks[id] = told
+        else:
+            self.end()
+
+    def end(self) -> None:
+        """Tell no more: end the stream in order, after the acknowledgement if that is still to come."""
+        self._ending = True
+        if self._stream is not None:
+            self.close()
 
     def close(self) -> None:
         """End the stream in order: the listen has its result. One that is not acknowledged yet is refused."""

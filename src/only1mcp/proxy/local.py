@@ -10,6 +10,7 @@ import orjson
 from only1mcp import __version__
 from only1mcp._fast import Envelope, members
 from only1mcp.errors import INVALID_PARAMS, METHOD_NOT_FOUND, ProtocolError, RequestRefused
+from only1mcp.proxy.capabilities import told
 from only1mcp.proxy.catalog import Catalog
 from only1mcp.wire import mcp
 from only1mcp.wire.mcp import Era
@@ -34,7 +35,7 @@ def initialize(catalog: Catalog, message: Envelope) -> tuple[str, bytes, bytes, 
     revision = mcp.negotiate(requested)
     result: dict[str, Any] = {
         "protocolVersion": revision,
-        "capabilities": catalog.capabilities,
+        "capabilities": told(catalog.capabilities, revision),
         "serverInfo": IMPLEMENTATION,
     }
     if catalog.instructions:
@@ -48,7 +49,7 @@ def discover(catalog: Catalog) -> bytes:
     result: dict[str, Any] = {
         "resultType": "complete",
         "supportedVersions": list(mcp.STATELESS_REVISIONS),
-        "capabilities": catalog.capabilities,
+        "capabilities": told(catalog.capabilities, mcp.LATEST_STATELESS),
         "ttlMs": 0,  # backends come and go, and no subscription would tell
         "cacheScope": "public",
         "_meta": {mcp.META_SERVER_INFO: IMPLEMENTATION},

@@ -30,13 +30,14 @@ from only1mcp.wire import mcp
 from only1mcp.wire.asks import CAPABILITY, MAX_ASKS, Ask, for_stateless, may_ask, requirement
 from only1mcp.wire.parked import (
     Token,
+    as_first,
     declared,
     digest_of,
     is_failure,
     maybe_retry,
     maybe_urls,
     token_of,
-    without_retry,
+    wants_task,
 )
 
 if TYPE_CHECKING:
@@ -80,8 +81,8 @@ class Lot:
                 return True
             if parked.asks_again(exchange, forwarding.target, retry.responses):
                 return True
-        if retry is not None:
-            message = exchange.message = without_retry(exchange.message)
+        if retry is not None or wants_task(exchange.message):
+            message = exchange.message = as_first(exchange.message)
             forwarding.target = find_target(exchange, message, forwarding.method)
         forwarding.lot = self
         exchange.work = forwarding

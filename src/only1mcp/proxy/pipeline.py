@@ -381,6 +381,8 @@ class Pipeline:
             return desk.sessions.set_level(exchange, message)
         elif method in ("resources/subscribe", "resources/unsubscribe"):
             return desk.hub.subscribe(exchange, message, on=method == "resources/subscribe")
+        elif method in mcp.HANDSHAKE_TASK_METHODS:
+            return self._send(exchange, desk.tasks.route(exchange, message, method), method)
         raise RequestRefused(f"the method {method!r:.80} is not served", code=METHOD_NOT_FOUND, http_status=404)
 
     # The last byte has left, or the client has.

@@ -331,7 +331,8 @@ class PlainCall:
     def maybe_answered(self, data: bytes, size: int) -> bool:
         """Answer the client if this is a result and nothing in it has to change but its id."""
         known, client = self.known, self.client
-        if len(data) - size > COPIED_BYTES or (self.snapshot.rewrites_uris and b'"uri"' in data):
+        snapshot = self.snapshot
+        if len(data) - size > COPIED_BYTES or (snapshot.rewrites and _may_change(snapshot, data)):
             return False
         message = self.text.answer(client.head_of_answer(known.headers), data, size, self.number)
         if message is None:
@@ -389,3 +390,8 @@ class PlainCall:
     def _forget(self) -> None:
         self.lane.watch().remove(self)
         self.known.calls.running.pop(self, None)
+
+
+def _may_change(snapshot: Snapshot, data: bytes) -> bool:
+    """Return whether an answer may hold what clients know by other names: URIs, or a task."""
+    return (snapshot.rewrites_uris and b'"uri"' in data) or b'"task' in data

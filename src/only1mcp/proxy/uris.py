@@ -14,7 +14,10 @@ Public = Callable[[str], str]
 
 
 def rewrite(body: bytes, method: str, public: Public) -> bytes:
-    """Return the JSON-RPC answer with every resource URI it holds passed through `public`; all else stays as it is."""
+    """Return the JSON-RPC answer with every resource URI it holds passed through `public`; all else stays as it is.
+
+    `method` is the one that it answers, or that of a notification.
+    """
     fields = members(body, *_trimmed(body))
     edits: list[Edit] = []
     if "result" in fields and _is(body, fields["result"], b"{"):
@@ -22,16 +25,26 @@ def rewrite(body: bytes, method: str, public: Public) -> bytes:
         if method == "resources/read":
             for content in _objects(body, result.get("contents")):
                 _edit(body, content, "uri", public, edits)
-        elif method == "tools/call":
+        elif method in ("tools/call", "tasks/result"):
             _blocks(body, result.get("content"), public, edits)
+        elif method == "tasks/get":
+            _blocks_of_task(body, result, public, edits)
         elif method == "prompts/get":
             for message in _objects(body, result.get("messages")):
                 _blocks(body, members(body, *message).get("content"), public, edits)
+    elif method == "notifications/tasks" and "params" in fields:
+        _blocks_of_task(body, members(body, *fields["params"]), public, edits)
     elif "error" in fields and _is(body, fields["error"], b"{"):
         data = members(body, *fields["error"]).get("data")
         if data is not None and _is(body, data, b"{"):
             _edit(body, data, "uri", public, edits)
     return jsonrpc.splice(body, edits) if edits else body
+
+
+def _blocks_of_task(body: bytes, task: dict[str, Span], public: Public, edits: list[Edit]) -> None:
+    """A task that is complete holds the result of the tool."""
+    if "result" in task and _is(body, task["result"], b"{"):
+        _blocks(body, members(body, *task["result"]).get("content"), public, edits)
 
 
 def _blocks(body: bytes, span: Span | None, public: Public, edits: list[Edit]) -> None:

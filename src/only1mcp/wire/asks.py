@@ -15,7 +15,7 @@ from only1mcp._fast import RESULT, elements, members, scan
 from only1mcp.errors import INTERNAL_ERROR, ProtocolError
 from only1mcp.wire import jsonrpc
 from only1mcp.wire.jsonrpc import Span
-from only1mcp.wire.mcp import TASKS_EXTENSION, URL_ELICITATION_REQUIRED
+from only1mcp.wire.mcp import TASKS_EXTENSION, UI_EXTENSION, UI_SETTINGS, URL_ELICITATION_REQUIRED
 
 if TYPE_CHECKING:
     from only1mcp._fast.envelope import Envelope
@@ -30,15 +30,18 @@ CAPABILITY: Final = {
 }
 # Requests in the middle of which the stateless era lets a server ask.
 MULTI_ROUND: Final = frozenset({"tools/call", "prompts/get", "resources/read"})
+# The same in the handshake era, where what belongs to a task is asked in the middle of waiting for its result.
+ASKED_WITHIN: Final = MULTI_ROUND | {"tasks/result"}
 RETRY_MEMBERS: Final = ("inputResponses", "requestState")
 CANCELLED: Final = b'{"action":"cancel"}'
 COMPLETE: Final = "notifications/elicitation/complete"
 # What the proxy declares to handshake backends, whose sessions many clients share: everything that it can relay. What
-# the client of a call has not declared is refused when it is asked for.
+# the client of a call has not declared is refused when it is asked for; views of tools no client needs to look at.
 RELAYED: Final[dict[str, Any]] = {
     "sampling": {"tools": {}, "context": {}},
     "elicitation": {"form": {}, "url": {}},
     "roots": {},
+    "extensions": {UI_EXTENSION: UI_SETTINGS},
 }
 # The same to a connection that serves one client, whose changes of roots can be passed on.
 RELAYED_FOR_ONE: Final[dict[str, Any]] = RELAYED | {"roots": {"listChanged": True}}

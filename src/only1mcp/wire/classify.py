@@ -99,7 +99,7 @@ def check_stateless(routing: Routing, message: Envelope) -> str:
     _compare(HEADER_METHOD, routing.method, method)
     named_by = NAMED_BY.get(method)
     if named_by is not None:
-        span = message.name if named_by == "name" else message.uri
+        span = _named(message, named_by)
         if span is None:
             raise ProtocolError(f"params.{named_by} must be a string", code=INVALID_PARAMS)
         _compare(HEADER_NAME, routing.name, jsonrpc.decode_string(data, span))
@@ -126,6 +126,14 @@ def _maybe_plain(routing: Routing, message: Envelope, version: Span) -> str | No
         if routing.plain_name is None or span is None or not says(data, span, routing.plain_name):
             return None
     return revision
+
+
+def _named(message: Envelope, named_by: str) -> Span | None:
+    if named_by == "name":
+        return message.name
+    if named_by == "uri":
+        return message.uri
+    return None if message.params is None else members(message.data, *message.params).get(named_by)
 
 
 def _compare(name: bytes, value: bytes | None, expected: str) -> None:

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING
 import orjson
 
 from only1mcp._fast import ERROR, members, mentions, pick, splice
-from only1mcp.errors import INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND, BackendAnswerError, ProtocolError
+from only1mcp.errors import (
+    INTERNAL_ERROR,
+    INVALID_PARAMS,
+    METHOD_NOT_FOUND,
+    BackendAnswerError,
+    HeadersRefused,
+    ProtocolError,
+)
 from only1mcp.wire import jsonrpc, mcp
 from only1mcp.wire.jsonrpc import Edit, Span, replace_id
 from only1mcp.wire.mcp import HANDSHAKE, STATELESS, Era
@@ -32,6 +39,8 @@ _HTTP_STATUS = {
 _PROGRESS_TOKEN = (b"progressToken",)
 # How the JSON text of a string or a number begins: the two types of a progress token.
 _TOKEN_STARTS = b'"-0123456789'
+# Of a backend's message that becomes part of an error of ours.
+MAX_MESSAGE_CHARS = 1000
 # Outside the handshake era's vocabulary: codes that the stateless revision reserves for its own meanings.
 _STATELESS_CODES = range(-32099, -32019)
 
@@ -113,7 +122,7 @@ def to_client(
     """Return HTTP status and body of the answer for a client of era `client`; `server_info` is the backend's, as JSON.
 
     Raise `BackendAnswerError` for a result that this client's era cannot express, or that two readers could read
-    differently.
+    differently, `HeadersRefused` for a tool call whose headers did not fit: those are ours to mend.
     """
     try:
         if answer.kind == ERROR:
@@ -201,6 +210,8 @@ def _error_to_client(
     if not isinstance(code, int) or isinstance(code, bool):
         raise BackendAnswerError("the backend's error has no integer code")
     original = code
+    if code == mcp.HEADER_MISMATCH and backend is STATELESS and method == "tools/call":
+        raise HeadersRefused(_message(answer.data, fields))
     put: dict[str, bytes] = {}
     if "message" not in fields or answer.data[fields["message"][0]] != ord('"'):
         put["message"] = b'"the backend gave no reason"'
@@ -239,6 +250,11 @@ def _data_with_uri(data: bytes, fields: dict[str, Span], uri: str) -> bytes:
         return jsonrpc.edit_object(data, span, put=put)
     put["data"] = data[span[0] : span[1]]
     return jsonrpc.edit_object(b"{}", (0, 2), put=put)
+
+
+def _message(data: bytes, fields: dict[str, Span]) -> str:
+    text = jsonrpc.decode(data, fields["message"]) if "message" in fields else None
+    return text[:MAX_MESSAGE_CHARS] if isinstance(text, str) else "the backend gave no reason"
 
 
 def _may_pass(code: int, backend: Era) -> bool:

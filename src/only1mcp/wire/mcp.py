@@ -33,6 +33,8 @@ META_VERSION: Final = "io.modelcontextprotocol/protocolVersion"
 META_CAPABILITIES: Final = "io.modelcontextprotocol/clientCapabilities"
 META_CLIENT_INFO: Final = "io.modelcontextprotocol/clientInfo"
 META_LOG_LEVEL: Final = "io.modelcontextprotocol/logLevel"
+# What belongs to a task of 2025-11-25 names it under this key; the tasks of 2026-07-28 are another thing.
+META_RELATED_TASK: Final = "io.modelcontextprotocol/related-task"
 META_SERVER_INFO: Final = "io.modelcontextprotocol/serverInfo"
 # Keys of the stateless era that mean nothing to a backend of the handshake era.
 STATELESS_REQUEST_META: Final = (META_VERSION, META_CAPABILITIES, META_CLIENT_INFO, META_LOG_LEVEL)
@@ -55,8 +57,20 @@ LIST_METHODS: Final = {
     "resources/templates/list": "resourceTemplates",
     "prompts/list": "prompts",
 }
+# The extensions that are relayed. Tasks add three methods, each of which names its task in `params.taskId`.
+TASKS_EXTENSION: Final = "io.modelcontextprotocol/tasks"
+TASK_METHODS: Final = frozenset({"tasks/get", "tasks/update", "tasks/cancel"})
+# The same of revision 2025-11-25, where tasks are a capability and experimental. `tasks/list` is not among them.
+HANDSHAKE_TASK_METHODS: Final = frozenset({"tasks/get", "tasks/result", "tasks/cancel"})
+UI_EXTENSION: Final = "io.modelcontextprotocol/ui"
+UI_SETTINGS: Final = {"mimeTypes": ["text/html;profile=mcp-app"]}
 # Which member of params names what the request is about; it is also what Mcp-Name mirrors.
-NAMED_BY: Final = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
+NAMED_BY: Final = {
+    "tools/call": "name",
+    "prompts/get": "name",
+    "resources/read": "uri",
+    **dict.fromkeys(sorted(TASK_METHODS), "taskId"),
+}
 CAPABILITY_OF: Final = {
     "tools/list": "tools",
     "tools/call": "tools",
@@ -69,10 +83,6 @@ CAPABILITY_OF: Final = {
 }
 # Results that must carry ttlMs and cacheScope in the stateless era (2026-07-28 "Caching").
 CACHEABLE: Final = frozenset({"server/discover", "resources/read", *LIST_METHODS})
-
-# The extension io.modelcontextprotocol/tasks; each names its task in `params.taskId`.
-TASKS_EXTENSION: Final = "io.modelcontextprotocol/tasks"
-TASK_METHODS: Final = frozenset({"tasks/get", "tasks/update", "tasks/cancel"})
 
 HEADER_VERSION: Final = b"mcp-protocol-version"
 HEADER_SESSION: Final = b"mcp-session-id"

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from only1mcp._fast.envelope import Envelope
 
 _TOKEN: Final = struct.Struct(">BQH16s")
+_TASK: Final = "task"
 # How the JSON text of an object begins.
 _OBJECT: Final = b"{"
 
@@ -76,10 +77,18 @@ def maybe_retry(request: Envelope) -> Retry | None:
     return Retry(state, responses)
 
 
-def without_retry(request: Envelope) -> Envelope:
-    """Return the request as it would be if it were the first."""
+def wants_task(request: Envelope) -> bool:
+    """Return whether a request asks for a task as clients of 2025-11-25 do, which means nothing here."""
+    span = request.params
+    if span is None or not mentions(request.data, span, _TASK.encode()):
+        return False
+    return _TASK in members(request.data, *span)
+
+
+def as_first(request: Envelope) -> Envelope:
+    """Return the request as it would be if it were the first, and without the wish for a task."""
     assert request.params is not None
-    params = jsonrpc.edit_object(request.data, request.params, put={}, drop=RETRY_MEMBERS)
+    params = jsonrpc.edit_object(request.data, request.params, put={}, drop=(*RETRY_MEMBERS, _TASK))
     return scan(jsonrpc.splice(request.data, [(*request.params, params)]))
 
 
@@ -88,7 +97,7 @@ def digest_of(request: Envelope) -> bytes:
     kept = {}
     if request.params is not None:
         for key, span in members(request.data, *request.params).items():
-            if key != "_meta" and key not in RETRY_MEMBERS:
+            if key not in ("_meta", _TASK, *RETRY_MEMBERS):
                 kept[key] = _canonical(request.data[slice(*span)])
     hashed = blake2b(digest_size=16)
     for part in (
