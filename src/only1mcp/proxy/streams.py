@@ -19,13 +19,22 @@ KEEP_ALIVE: Final = b": \n\n"
 
 
 class ClientStream:
-    """Owns the response of `exchange` from `open` to `close`; `on_end` is called once, however it ends."""
+    """Owns the response of `exchange` from `open` to `close`; `on_end` is called once, however it ends.
 
-    __slots__ = ("_ended", "_exchange", "_on_end", "_timer")
+    `limit_bytes` may wait for the client when it is sent a message; None: whoever sends looks at `waiting_bytes`.
+    """
 
-    def __init__(self, exchange: Exchange, on_end: Callable[[ClientStream], None]) -> None:
+    __slots__ = ("_ended", "_exchange", "_limit_bytes", "_on_end", "_timer")
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        on_end: Callable[[ClientStream], None],
+        limit_bytes: int | None = MAX_WAITING_BYTES,
+    ) -> None:
         self._exchange = exchange
         self._on_end = on_end
+        self._limit_bytes = limit_bytes
         self._ended = False
         self._timer: asyncio.TimerHandle | None = None
 
@@ -39,10 +48,20 @@ class ClientStream:
         """Send one message; a client that leaves too much unread loses the stream."""
         if self._ended:
             return
-        if self._exchange.http.waiting_bytes > MAX_WAITING_BYTES:
+        if self._limit_bytes is not None and self._exchange.http.waiting_bytes > self._limit_bytes:
             self.cut()
             return
         self._exchange.interim_events(sse.encode(message, id=id))
+
+    @property
+    def waiting_bytes(self) -> int:
+        """What has been sent and the client has not taken yet."""
+        return 0 if self._ended else self._exchange.http.waiting_bytes
+
+    async def drain(self) -> None:
+        """Wait while much of it has not been taken."""
+        if not self._ended:
+            await self._exchange.http.drain()
 
     def close(self, last: bytes | None = None) -> None:
         """End the stream in order, with a last message where there is one."""
