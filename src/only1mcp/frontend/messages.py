@@ -196,9 +196,8 @@ class MessageClient:
     """One client that sends messages and nothing around them; it is `vouched` for by whoever opened the door to it.
 
     The first `initialize` opens its session; after `notifications/initialized` it hears what the session's own stream
-    says. Where `stateless`, messages with a protocol version in `_meta` belong to the stateless era; elsewhere
-    everything belongs to the handshake era. `on_expired` is called when the session is no longer known.
-    `vouched` and `peer` hold for the messages that come next.
+    says. Where `stateless`, messages with a protocol version in `_meta` belong to that era, elsewhere none.
+    `on_expired` is called when the session is no longer known; `vouched` and `peer` hold for what comes next.
     """
 
     def __init__(
@@ -242,21 +241,19 @@ class MessageClient:
 
     def take(self, text: bytes) -> None:
         """Serve one message; never raises for what it holds."""
-        if self._closed:
-            return
         try:
             message = scan(text, self._max_depth)
         except ProtocolError as error:
             # Read once more by the application, which has the words for it and counts it.
-            self._serve(text, self._head, error.id)
+            if not self._closed:
+                self._serve(text, self._head, error.id)
             return
         self.hear(text, message)
 
     def hear(self, text: bytes, message: Envelope) -> None:
         """Serve one message that has been read already; as `take` otherwise."""
-        if self._closed:
-            return
-        (self._request if message.kind == REQUEST else self._told)(text, message)
+        if not self._closed:
+            (self._request if message.kind == REQUEST else self._told)(text, message)
 
     async def idle(self) -> None:
         """Wait until nothing is being answered; the session's own stream may be open."""
