@@ -13,17 +13,22 @@ EVENT_STREAM = b"text/event-stream"
 
 def check_media_types(head: RequestHead) -> None:
     """Raise `RequestRefused`: 400 for a body not declared JSON, 406 for a client that takes only one answer form."""
-    declared = head.get(b"content-type")
-    if not _is_json(declared or b""):
-        raise RequestRefused(
-            f"expected Content-Type application/json, got {(declared or b'nothing').decode('latin-1'):.60}",
-            code=INVALID_REQUEST,
-        )
+    check_json(head)
     if not _accepts_both(tuple(head.get_all(b"accept"))):
         raise RequestRefused(
             "the Accept header must list application/json and text/event-stream",
             code=INVALID_REQUEST,
             http_status=406,
+        )
+
+
+def check_json(head: RequestHead) -> None:
+    """Raise `RequestRefused` (400) for a body not declared JSON."""
+    declared = head.get(b"content-type")
+    if not _is_json(declared or b""):
+        raise RequestRefused(
+            f"expected Content-Type application/json, got {(declared or b'nothing').decode('latin-1'):.60}",
+            code=INVALID_REQUEST,
         )
 
 

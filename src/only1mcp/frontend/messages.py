@@ -37,6 +37,8 @@ _BOTH_FORMS: Final[Headers] = [
     (b"content-type", b"application/json"),
     (b"accept", b"application/json, text/event-stream"),
 ]
+# Any of these revisions: what a message says of the stateless era in its `_meta` is not asked.
+_HANDSHAKE: Final = (mcp.HEADER_VERSION, mcp.LATEST_HANDSHAKE.encode())
 
 
 class Sink(Protocol):
@@ -194,8 +196,8 @@ class MessageClient:
     """One client that sends messages and nothing around them; it is `vouched` for by whoever opened the door to it.
 
     The first `initialize` opens its session; after `notifications/initialized` it hears what the session's own stream
-    says. Where `stateless`, messages with a protocol version in `_meta` belong to the stateless era. `on_expired` is
-    called when the session is no longer known.
+    says. Where `stateless`, messages with a protocol version in `_meta` belong to that era, elsewhere none.
+    `on_expired` is called when the session is no longer known; `vouched` and `peer` hold for what comes next.
     """
 
     def __init__(
@@ -212,15 +214,16 @@ class MessageClient:
     ) -> None:
         self._app = app
         self._sink = sink
-        self._vouched = vouched
+        self.vouched = vouched
+        self.peer = peer
         self._path = path
-        self._peer = peer
         self._max_depth = max_depth
         self._stateless = stateless
         self._on_expired = on_expired
 
         self._loop = asyncio.get_running_loop()
-        self._head = RequestHead(b"POST", path, _BOTH_FORMS)
+        self._fields: Headers = _BOTH_FORMS if stateless else [*_BOTH_FORMS, _HANDSHAKE]
+        self._head = self._opening = RequestHead(b"POST", path, self._fields)
         self._session: bytes | None = None
         # Every exchange that goes on, and those that the client may call off, by the id as it wrote it.
         self._channels: dict[MessageChannel, None] = {}
@@ -238,18 +241,19 @@ class MessageClient:
 
     def take(self, text: bytes) -> None:
         """Serve one message; never raises for what it holds."""
-        if self._closed:
-            return
         try:
             message = scan(text, self._max_depth)
         except ProtocolError as error:
             # Read once more by the application, which has the words for it and counts it.
-            self._serve(text, self._head, error.id)
+            if not self._closed:
+                self._serve(text, self._head, error.id)
             return
-        if message.kind == REQUEST:
-            self._request(text, message)
-        else:
-            self._told(text, message)
+        self.hear(text, message)
+
+    def hear(self, text: bytes, message: Envelope) -> None:
+        """Serve one message that has been read already; as `take` otherwise."""
+        if not self._closed:
+            (self._request if message.kind == REQUEST else self._told)(text, message)
 
     async def idle(self) -> None:
         """Wait until nothing is being answered; the session's own stream may be open."""
@@ -281,9 +285,7 @@ class MessageClient:
                 self._sink.send(jsonrpc.result(message.id, b"{}"))
                 return
             # `initialize` is served without a session, like the first one.
-            head = self._head
-            if message.method == "initialize" and self._session is not None:
-                head = RequestHead(b"POST", self._path, _BOTH_FORMS)
+            head = self._opening if message.method == "initialize" else self._head
         self._serve(text, head, message.id)
 
     def _stateless_head(self, message: Envelope) -> RequestHead | None:
@@ -316,8 +318,8 @@ class MessageClient:
         self._begin(channel, head, text)
 
     def _begin(self, channel: MessageChannel, head: RequestHead, body: bytes) -> None:
-        exchange = HttpExchange(channel, head, self._peer, False, self._loop.time())
-        exchange.vouched = self._vouched
+        exchange = HttpExchange(channel, head, self.peer, False, self._loop.time())
+        exchange.vouched = self.vouched
         exchange.body = body
         channel.serve(exchange)
 
@@ -331,7 +333,7 @@ class MessageClient:
         if session is not None and channel.status == 200:
             self._end_session()
             self._session = session
-            self._head = RequestHead(b"POST", self._path, [*_BOTH_FORMS, (mcp.HEADER_SESSION, session)])
+            self._head = RequestHead(b"POST", self._path, [*self._fields, (mcp.HEADER_SESSION, session)])
         elif channel.status == 404 and channel.in_session and self._on_expired is not None:
             self._on_expired()
 

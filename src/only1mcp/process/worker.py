@@ -22,6 +22,7 @@ from only1mcp.backend.registry import Registry
 from only1mcp.config.schema import TLS, Config
 from only1mcp.errors import ConfigError, Only1MCPError
 from only1mcp.frontend.http_exchange import Application
+from only1mcp.frontend.legacy_sse import STOP_S
 from only1mcp.frontend.listener import Limits, Listener, Timeouts
 from only1mcp.frontend.origin import OriginPolicy
 from only1mcp.frontend.session import SESSION_LIFETIME_S, SessionSealer
@@ -175,7 +176,9 @@ class Worker:
         if self.door is not None:
             await self.door.drain(drain_s)
         if self.listener is not None:
-            await self.listener.drain(drain_s)
+            # Streams of clients end by themselves; each of them is a request that would be waited for.
+            late_s = STOP_S if len(self.pipeline.sse) else 0.0
+            await asyncio.gather(self.pipeline.sse.drain(drain_s), self.listener.drain(drain_s + late_s))
             await self.listener.aclose()
         await self.registry.aclose()
         if self.scraper is not None:

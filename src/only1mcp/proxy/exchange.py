@@ -35,6 +35,11 @@ COPIED_BYTES = 64 * 1024
 MAX_WAITING_BYTES = 1 << 20
 
 
+def forget(http: HttpExchange) -> None:
+    """Be the `on_finish` of an exchange that is no request of its own: neither counted nor logged."""
+    http.state = http.on_finish = None
+
+
 class Snapshot:
     """Configuration, backends and catalog at one moment; replaced whole, never changed."""
 

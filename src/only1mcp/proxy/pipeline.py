@@ -23,6 +23,7 @@ from only1mcp.errors import (
     RequestRefused,
 )
 from only1mcp.frontend.http_exchange import HttpExchange
+from only1mcp.frontend.legacy_sse import MESSAGES_PATH, STREAM_PATH
 from only1mcp.frontend.media import check_media_types
 from only1mcp.frontend.origin import OriginPolicy
 from only1mcp.frontend.session import SessionSealer
@@ -32,12 +33,13 @@ from only1mcp.proxy.access import log_request
 from only1mcp.proxy.again import Again
 from only1mcp.proxy.auth import Authenticator
 from only1mcp.proxy.cache import ResponseCache
-from only1mcp.proxy.exchange import Exchange, Snapshot
+from only1mcp.proxy.exchange import Exchange, Snapshot, forget
 from only1mcp.proxy.forward import Forwarder
 from only1mcp.proxy.pages import DISCOVER, wanted_by
 from only1mcp.proxy.plain import METHOD, PlainCalls
+from only1mcp.proxy.posted import SseGate
 from only1mcp.proxy.ratelimit import RateLimiter, caller_key
-from only1mcp.proxy.readiness import health_body, ready_body
+from only1mcp.proxy.readiness import answer_probe
 from only1mcp.proxy.route import Target, find_target
 from only1mcp.proxy.sizes import check_sizes
 from only1mcp.proxy.verdict import Verdict
@@ -101,6 +103,7 @@ class Pipeline:
             metrics=metrics,
             wall_clock=wall_clock,
         )
+        self.sse = SseGate(self, origin, self._authenticate, self._admit, snapshot.desk.worker)
 
     @property
     def accepting(self) -> bool:
@@ -141,7 +144,7 @@ class Pipeline:
         path = head.target
         if path != exchange.snapshot.path:
             path = path.partition(b"?")[0]
-        if path != exchange.snapshot.path:
+        if path != exchange.snapshot.path and http.vouched is None:
             self._elsewhere(exchange, path.decode("latin-1"))
         elif head.method == b"OPTIONS":
             http.respond(204, self._origin.preflight_headers(head))
@@ -155,21 +158,13 @@ class Pipeline:
 
     def _elsewhere(self, exchange: Exchange, path: str) -> None:
         if path in ("/health", "/ready"):
-            self._answer_probe(exchange, path)
+            answer_probe(exchange, path, accepting=self.accepting)
         elif self._admin is not None and path.startswith(ADMIN_PATH):
             self._admin(exchange)
+        elif path in (STREAM_PATH, MESSAGES_PATH):
+            self.sse.on_head(exchange, path)
         else:
             raise RequestRefused("there is nothing at this path", code=INVALID_REQUEST, http_status=404)
-
-    def _answer_probe(self, exchange: Exchange, path: str) -> None:
-        exchange.http.on_finish = None  # no request of a client: a 503 while starting is no failure
-        if exchange.http.head.method not in (b"GET", b"HEAD"):
-            exchange.empty(405, [(b"allow", b"GET, HEAD")])
-        elif path == "/health":
-            exchange.reply(200, health_body())
-        else:
-            status, body = ready_body(exchange.snapshot, accepting=self.accepting)
-            exchange.reply(status, body)
 
     def _authenticate(self, exchange: Exchange) -> None:
         vouched: Principal | None = exchange.http.vouched
@@ -188,6 +183,8 @@ class Pipeline:
     def _without_body(self, exchange: Exchange) -> None:
         """GET and DELETE belong to sessions of the handshake era."""
         method = exchange.http.head.method
+        if exchange.http.vouched is not None:
+            exchange.http.on_finish = forget  # the frontend asks for itself
         era = era_of_headers(exchange.http.head)
         if era is STATELESS or method not in (b"GET", b"DELETE"):
             exchange.empty(405, [(b"allow", b"POST" if era is STATELESS else b"GET, POST, DELETE")])
@@ -242,6 +239,8 @@ class Pipeline:
         check_sizes(message)
         verdict = exchange.http.head.verdict
         if not verdict.judged:
+            if verdict.path == self.sse.path:
+                return self.sse.take(exchange)
             verdict.era = era_of_headers(exchange.http.head)
             verdict.judged = True
         exchange.era = era_of_message(message) if verdict.era is None else verdict.era
@@ -250,9 +249,10 @@ class Pipeline:
         return self._take_handshake(exchange, message)
 
     def _admit(self, exchange: Exchange) -> None:
-        principal = exchange.principal
-        assert principal is not None
-        if self._limiter is not None:
+        # Who launched us is not limited, and a message for a stream has been admitted with the POST that brought it.
+        if self._limiter is not None and exchange.http.vouched is None:
+            principal = exchange.principal
+            assert principal is not None
             wait = self._limiter.check(caller_key(principal, exchange.http.peer), exchange.http.started)
             if wait > 0:
                 self._metrics.rate_limited()
@@ -313,7 +313,8 @@ class Pipeline:
         assert exchange.principal is not None
         token = exchange.http.head.get(mcp.HEADER_SESSION)
         if token is None:
-            raise ProtocolError("the Mcp-Session-Id header is missing; send initialize first")
+            what = "" if exchange.http.vouched is not None else "the Mcp-Session-Id header is missing; "
+            raise ProtocolError(f"{what}send initialize first")
         session = self._sealer.open(token.decode("latin-1"), exchange.principal.id, self._wall_clock())
         if session is None:
             raise RequestRefused(

@@ -8,7 +8,19 @@ import orjson
 
 from only1mcp import __version__
 from only1mcp.backend.endpoint import Endpoint
-from only1mcp.proxy.exchange import Snapshot
+from only1mcp.proxy.exchange import Exchange, Snapshot
+
+
+def answer_probe(exchange: Exchange, path: str, *, accepting: bool) -> None:
+    """Answer `/health` or `/ready`."""
+    exchange.http.on_finish = None  # no request of a client: a 503 while starting is no failure
+    if exchange.http.head.method not in (b"GET", b"HEAD"):
+        exchange.empty(405, [(b"allow", b"GET, HEAD")])
+    elif path == "/health":
+        exchange.reply(200, health_body())
+    else:
+        status, body = ready_body(exchange.snapshot, accepting=accepting)
+        exchange.reply(status, body)
 
 
 def health_body() -> bytes:

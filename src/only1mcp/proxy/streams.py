@@ -60,9 +60,10 @@ class ClientStream:
     """Owns the response of `exchange` from `open` to `close`; `on_end` is called once, however it ends.
 
     `on_expired` is called when the credentials do not hold any more that the client opened it with; it ends the stream.
+    `limit_bytes` may wait for the client when it is sent a message; None: whoever sends looks at `waiting_bytes`.
     """
 
-    __slots__ = ("_ended", "_exchange", "_expiry", "_on_end", "_on_expired", "_timer")
+    __slots__ = ("_ended", "_exchange", "_expiry", "_limit_bytes", "_on_end", "_on_expired", "_timer")
 
     def __init__(
         self,
@@ -70,10 +71,12 @@ class ClientStream:
         on_end: Callable[[ClientStream], None],
         on_expired: Callable[[], None],
         wall_clock: Callable[[], float] = time.time,
+        limit_bytes: int | None = MAX_WAITING_BYTES,
     ) -> None:
         self._exchange = exchange
         self._on_end = on_end
         self._on_expired = on_expired
+        self._limit_bytes = limit_bytes
         self._ended = False
         self._timer: asyncio.TimerHandle | None = None
         assert exchange.principal is not None
@@ -90,7 +93,7 @@ class ClientStream:
         """Send one message; a client that leaves too much unread loses the stream."""
         if self._ended:
             return
-        if self._exchange.http.waiting_bytes > MAX_WAITING_BYTES:
+        if self._limit_bytes is not None and self._exchange.http.waiting_bytes > self._limit_bytes:
             self.cut()
             return
         self._exchange.interim_events(sse.encode(message, id=id))
@@ -99,6 +102,16 @@ class ClientStream:
     def crowded(self) -> bool:
         """Whether so much is unread that nothing should be sent which can as well be left out."""
         return self._exchange.http.waiting_bytes > MAX_WAITING_BYTES // 2
+
+    @property
+    def waiting_bytes(self) -> int:
+        """What has been sent and the client has not taken yet."""
+        return 0 if self._ended else self._exchange.http.waiting_bytes
+
+    async def drain(self) -> None:
+        """Wait while much of it has not been taken."""
+        if not self._ended:
+            await self._exchange.http.drain()
 
     def close(self, last: bytes | None = None) -> None:
         """End the stream in order, with a last message where there is one."""

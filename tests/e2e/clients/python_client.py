@@ -7,16 +7,23 @@ import json
 import sys
 from typing import Any
 
+import mcp_types as types
 from mcp import Client, StdioServerParameters
+from mcp.client.sse import sse_client
 from mcp.shared.exceptions import MCPError
 from pydantic import BaseModel
 
 
 async def main() -> None:
     plan = json.load(sys.stdin)
-    # Either a server over HTTP, or one to launch.
-    server = StdioServerParameters(**plan["launch"]) if "launch" in plan else plan["url"]
-    async with Client(server, mode=plan["mode"]) as client:
+    # Either a server to launch, or one over HTTP, of the transport that its URL is known by.
+    if "launch" in plan:
+        server: Any = StdioServerParameters(**plan["launch"])
+    else:
+        server = sse_client(plan["url"]) if plan["url"].endswith("/sse") else plan["url"]
+    async with Client(
+        server, mode=plan["mode"], elicitation_callback=elicit, sampling_callback=sample, list_roots_callback=roots
+    ) as client:
         info = client.server_info
         report: dict[str, Any] = {
             "version": client.protocol_version,
@@ -25,6 +32,18 @@ async def main() -> None:
             "steps": [await run(client, *step) for step in plan["steps"]],
         }
     json.dump(report, sys.stdout)
+
+
+async def elicit(context: Any, params: types.ElicitRequestParams) -> types.ElicitResult:
+    return types.ElicitResult(action="accept", content={"name": f"Ann, asked {params.message}"})
+
+
+async def sample(context: Any, params: types.CreateMessageRequestParams) -> types.CreateMessageResult:
+    return types.CreateMessageResult(role="assistant", content=types.TextContent(text="So."), model="m")
+
+
+async def roots(context: Any) -> types.ListRootsResult:
+    return types.ListRootsResult(roots=[types.Root(uri="file:///home/ann")])
 
 
 async def run(client: Client, method: str, params: dict[str, Any]) -> Any:
@@ -57,8 +76,6 @@ async def send(client: Client, method: str, params: dict[str, Any]) -> Any:
 
 
 def reference(ref: dict[str, str]) -> Any:
-    import mcp_types as types
-
     if ref["type"] == "ref/prompt":
         return types.PromptReference(name=ref["name"])
     return types.ResourceTemplateReference(uri=ref["uri"])

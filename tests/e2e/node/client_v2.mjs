@@ -4,11 +4,12 @@ import { createRequire } from 'node:module';
 import { drive } from './steps.mjs';
 
 const require = createRequire(`${process.env.NODE_PACKAGES}/package.json`);
-const { Client, StreamableHTTPClientTransport } = require('@modelcontextprotocol/client');
+const { Client, SSEClientTransport, StreamableHTTPClientTransport } = require('@modelcontextprotocol/client');
 
 await drive(async (plan) => {
   const mode = plan.mode === 'auto' || plan.mode === 'legacy' ? plan.mode : { pin: plan.mode };
   const client = new Client({ name: 'typescript-2', version: '1.0.0' }, { versionNegotiation: { mode } });
-  await client.connect(new StreamableHTTPClientTransport(new URL(plan.url)));
+  const Transport = plan.url.endsWith('/sse') ? SSEClientTransport : StreamableHTTPClientTransport;
+  await client.connect(new Transport(new URL(plan.url)));
   return { client, version: client.getNegotiatedProtocolVersion() };
 });
