@@ -8,4 +8,5 @@ cdef class Envelope:
     cdef readonly int kind
     cdef readonly bytes id
     cdef readonly str method
+    cdef readonly bint typed
     cdef Piece pieces[9]  # of the members that have a place in NAME_TABLE

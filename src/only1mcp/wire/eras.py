@@ -118,11 +118,15 @@ def to_client(
     try:
         if answer.kind == ERROR:
             return _error_to_client(answer, id=id, method=method, uri=uri, client=client, backend=backend)
-        if client is backend:
+        if client is backend and (answer.typed or client is HANDSHAKE):
             return 200, replace_id(answer, id)
         assert answer.result is not None
         fields = members(answer.data, *answer.result)
-        if client is STATELESS:
+        if client is backend:
+            if "resultType" in fields:
+                return 200, replace_id(answer, id)
+            value = _complete_result(answer.data, answer.result, fields, method)
+        elif client is STATELESS:
             value = _stateless_result(answer.data, answer.result, fields, method, server_info)
         else:
             value = _handshake_result(answer.data, answer.result, fields)
@@ -169,6 +173,14 @@ def _stateless_result(data: bytes, span: Span, fields: dict[str, Span], method: 
         put["_meta"] = jsonrpc.edit_object(data, meta, put=stamp)
     else:
         put["_meta"] = jsonrpc.edit_object(b"{}", (0, 2), put=stamp)
+    return jsonrpc.edit_object(data, span, put=put)
+
+
+def _complete_result(data: bytes, span: Span, fields: dict[str, Span], method: str) -> bytes:
+    """Return a result that does not say that it is complete (it may leave that out, we may not) as one that does."""
+    put = {"resultType": b'"complete"'}
+    if method in mcp.CACHEABLE:
+        put |= {name: text for name, text in (("ttlMs", b"0"), ("cacheScope", b'"private"')) if name not in fields}
     return jsonrpc.edit_object(data, span, put=put)
 
 
