@@ -433,6 +433,23 @@ def test_a_stateless_result_always_says_that_it_is_complete(method: str, result:
     assert (status, body) == (200, jsonrpc.result(b'"a"', result if expected is None else expected))
 
 
+@pytest.mark.parametrize("info", [{}, {"name": "a"}, {"version": "1"}, {"name": 1, "version": "1"}])
+def test_a_backend_without_name_and_version_is_not_named(info: dict[str, Any]) -> None:
+    assert eras.stamp_of(info) == b"{}"
+    for meta, kept in (
+        (b"", None),
+        (b',"_meta":{"io.modelcontextprotocol/serverInfo":{"name":"forged"},"a":1}', {"a": 1}),
+    ):
+        answer = scan(jsonrpc.result(b"1", b'{"content":[]' + meta + b"}"))
+        _, body = eras.to_client(answer, b"1", "tools/call", None, S, H, eras.stamp_of(info))
+        assert orjson.loads(body)["result"].get("_meta") == kept
+
+
+def test_a_backend_is_named_as_it_names_itself() -> None:
+    info = {"name": "a", "version": "1", "title": "A"}
+    assert orjson.loads(eras.stamp_of(info)) == info
+
+
 def test_a_stateless_result_that_is_no_object_is_none() -> None:
     with pytest.raises(BackendAnswerError):
         eras.to_client(scan(jsonrpc.result(b"1", b"[1]")), b"1", "tools/call", None, S, S, b"{}")

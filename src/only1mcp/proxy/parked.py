@@ -15,6 +15,7 @@ from only1mcp.proxy.call import Answer
 from only1mcp.proxy.ratelimit import address_key
 from only1mcp.wire import jsonrpc, mcp
 from only1mcp.wire.asks import Ask, input_required
+from only1mcp.wire.eras import NO_STAMP, stamp_of
 from only1mcp.wire.parked import declines, digest_of, progress_token
 
 if TYPE_CHECKING:
@@ -231,5 +232,7 @@ def _stamped(result: bytes, target: Target) -> bytes:
     """Return the result with the name of its server, as every result of a handshake backend is given it."""
     source = target.group.source
     peer = None if source is None else source.peer
-    info = orjson.dumps({} if peer is None else peer.server_info)
+    info = stamp_of({} if peer is None else peer.server_info)
+    if info == NO_STAMP:
+        return result
     return result[:-1] + b',"_meta":{' + orjson.dumps(mcp.META_SERVER_INFO) + b":" + info + b"}}"

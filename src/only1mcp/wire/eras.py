@@ -7,7 +7,7 @@ Same era on both sides changes nothing but the id, the name or URI, and the prog
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -29,6 +29,7 @@ _HTTP_STATUS = {
     mcp.MISSING_CAPABILITY: 400,
     mcp.UNSUPPORTED_VERSION: 400,
 }
+NO_STAMP = b"{}"
 _PROGRESS_TOKEN = (b"progressToken",)
 # How the JSON text of a string or a number begins: the two types of a progress token.
 _TOKEN_STARTS = b'"-0123456789'
@@ -110,7 +111,7 @@ def own_params(era: Era, revision: str, caller: Caller, fields: dict[str, bytes]
 def to_client(
     answer: Envelope, id: bytes, method: str, uri: str | None, client: Era, backend: Era, server_info: bytes
 ) -> tuple[int, bytes]:
-    """Return HTTP status and body of the answer for a client of era `client`; `server_info` is the backend's, as JSON.
+    """Return HTTP status and body of the answer for a client of era `client`; `server_info` is from `stamp_of`.
 
     Raise `BackendAnswerError` for a result that this client's era cannot express, or that two readers could read
     differently.
@@ -133,6 +134,12 @@ def to_client(
         return 200, jsonrpc.result(id, value)
     except ProtocolError as error:
         raise BackendAnswerError(f"the backend's answer cannot be used: {error.message}") from error
+
+
+def stamp_of(server_info: dict[str, Any]) -> bytes:
+    """Return what a backend said that it is (an `Implementation`), `{}` where the name or the version is missing."""
+    whole = all(isinstance(server_info.get(key), str) for key in ("name", "version"))
+    return orjson.dumps(server_info) if whole else NO_STAMP
 
 
 def http_status(code: int, client: Era) -> int:
@@ -168,12 +175,13 @@ def _stateless_result(data: bytes, span: Span, fields: dict[str, Span], method: 
         put["ttlMs"] = b"0"
         put["cacheScope"] = b'"private"'
     meta = fields.get("_meta")
-    stamp = {mcp.META_SERVER_INFO: server_info}
+    stamp = {} if server_info == NO_STAMP else {mcp.META_SERVER_INFO: server_info}
     if meta is not None and data[meta[0] : meta[0] + 1] == b"{":
-        put["_meta"] = jsonrpc.edit_object(data, meta, put=stamp)
-    else:
+        # Who the backend is it has said to us, whatever it says here.
+        put["_meta"] = jsonrpc.edit_object(data, meta, put=stamp, drop=(mcp.META_SERVER_INFO,))
+    elif stamp:
         put["_meta"] = jsonrpc.edit_object(b"{}", (0, 2), put=stamp)
-    return jsonrpc.edit_object(data, span, put=put)
+    return jsonrpc.edit_object(data, span, put=put, drop=("_meta",))
 
 
 def _complete_result(data: bytes, span: Span, fields: dict[str, Span], method: str) -> bytes:
