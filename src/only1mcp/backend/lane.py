@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 from only1mcp.backend import direct
 from only1mcp.backend.base import BackendCall, Done
@@ -57,6 +57,10 @@ class DirectLane:
         begun = DirectCall(self._owner, self._pool, self._watch, call, connection, done)
         begun.begin(head)
         return begun.cancel
+
+    def calls(self) -> list[DirectCall]:
+        """Return the calls that wait for their answers, the oldest first."""
+        return [] if self._watch is None else cast("list[DirectCall]", self._watch.calls())
 
     def close(self) -> None:
         """End the calls that are left."""
