@@ -19,8 +19,8 @@ ERAS = {
     "2025-11-25": {"proxy": "handshake", "bridged": "stateless"},
     "2026-07-28": {"proxy": "stateless", "bridged": "handshake"},
 }
-# For each revision the client that stands before the proxy when the suite is its backend: one of the revision's own era,
-# and one of the other. What it is called is the mode of the official SDK's client.
+# The clients that stand before the proxy when the suite is its backend, as the official SDK calls their modes: one of
+# the era of the revision, and one of the other.
 CLIENTS = {
     "2025-11-25": {"same era": "legacy", "bridged": "2026-07-28"},
     "2026-07-28": {"same era": "2026-07-28", "bridged": "legacy"},
@@ -32,7 +32,7 @@ FIXTURE = third_party.SERVERS / "conformance_server.py"
 SUITE_TIMEOUT_S = 180.0
 REASON_LENGTH = 200
 
-# One scenario: {"scored": bool, "passed": checks, "failed": checks, "warnings": checks, "reasons": [why it failed]}
+# One scenario: {"scored": bool, "passed": checks, "failed": checks, "warnings": checks, "reasons": [why]}
 Scenario = dict[str, Any]
 
 
@@ -122,7 +122,8 @@ def _scenario(checks: list[dict[str, Any]], scored: bool) -> Scenario:
     def having(status: str) -> list[dict[str, Any]]:
         return [check for check in checks if check["status"] == status]
 
-    reasons = [f"{check['id']}: {' '.join(str(check.get('errorMessage')).split())}" for check in having("FAILURE")]
+    wrong = [*having("FAILURE"), *having("WARNING")]
+    reasons = [f"{check['id']}: {' '.join(str(check.get('errorMessage')).split())}" for check in wrong]
     return {
         "scored": scored,
         "passed": len(having("SUCCESS")),
