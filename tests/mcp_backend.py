@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from tests.validity import Conversation
+
 HANDSHAKE, STATELESS = "handshake", "stateless"
 INFO = {"name": "fake", "version": "1"}
 MEMBER = {
@@ -19,6 +21,7 @@ MEMBER = {
 }
 CAPABILITY = {"tools": "tools", "resources": "resources", "resourceTemplates": "resources", "prompts": "prompts"}
 SESSION = "the-session-of-the-proxy"
+STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 
 Outcome = dict[str, Any] | bytes | None
 Script = Callable[["Call"], Awaitable[Outcome]]
@@ -59,11 +62,9 @@ class Call:
         """Send a message on the stream of this call, which begins with the first one."""
         if not self.streaming:
             self.streaming = True
-            self.writer.write(
-                b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
-            )
-        event = b"data: " + json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n\n"
-        self.writer.write(b"%x\r\n%b\r\n" % (len(event), event))
+            self.writer.write(STREAM)
+        self.backend.asked.asks(message)
+        self.writer.write(_event(message))
         await self.writer.drain()
 
 
@@ -89,7 +90,12 @@ class Backend:
     capabilities: dict[str, Any] = field(default_factory=dict)
     # Where it is given, nothing is answered before it is set: a backend that takes long to come up.
     awake: asyncio.Event | None = None
+    # Whether it has a stream of its own, for what it says unasked (`say_unasked`); `heard` when somebody listens.
+    speaks: bool = False
+    listener: asyncio.StreamWriter | None = None
+    heard: asyncio.Event = field(default_factory=asyncio.Event)
 
+    asked: Conversation = field(default_factory=Conversation)
     received: list[dict[str, Any]] = field(default_factory=list)
     heads: list[str] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
@@ -126,6 +132,14 @@ class Backend:
         await self.release.wait()
         return text("released")
 
+    async def say_unasked(self, **message: Any) -> None:
+        """Send a message on the stream that belongs to no call."""
+        await self.heard.wait()
+        assert self.listener is not None
+        self.asked.asks(message)
+        self.listener.write(_event(message))
+        await self.listener.drain()
+
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.get_running_loop().create_task(self._converse(reader, writer))
         self._connections.add(task)
@@ -156,9 +170,16 @@ class Backend:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> bool:
+        if method == "GET" and self.speaks:
+            writer.write(STREAM)
+            self.listener = writer
+            self.heard.set()
+            await reader.read(1)
+            return False
         if method != "POST":
             return _respond(writer, 200 if method == "DELETE" else 405)
         message = json.loads(body)
+        self.asked.overhears(message)
         self.received.append(message)
         self.bodies.append(body)
         if "id" not in message or "method" not in message:
@@ -190,8 +211,7 @@ class Backend:
             return False
         answer = {"jsonrpc": "2.0", "id": call.message["id"], **outcome}
         if call.streaming:
-            event = b"data: " + json.dumps(answer).encode() + b"\n\n"
-            call.writer.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(event), event))
+            call.writer.write(_event(answer) + b"0\r\n\r\n")
             return True
         extra = {"Mcp-Session-Id": SESSION} if call.message["method"] == "initialize" else {}
         status = 200 if "result" in answer or self.era == HANDSHAKE else 400
@@ -255,6 +275,11 @@ def text(value: str) -> dict[str, Any]:
 
 async def echo(call: Call) -> Outcome:
     return text(call.arguments.get("text", ""))
+
+
+def _event(message: dict[str, Any]) -> bytes:
+    event = b"data: " + json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n\n"
+    return b"%x\r\n%b\r\n" % (len(event), event)
 
 
 def _respond(

@@ -10,6 +10,8 @@ import ssl
 from dataclasses import dataclass
 from typing import Any, Self
 
+from tests.validity import Conversation
+
 STATELESS = "2026-07-28"
 HANDSHAKE = "2025-11-25"
 META = "io.modelcontextprotocol/"
@@ -79,6 +81,9 @@ class Caller:
         self._context = context
         self._fields: Fields = {name.replace("_", "-"): value for name, value in fields.items()}
         self._ids = itertools.count(1)
+        # What goes to the endpoint of MCP and comes back from there; elsewhere other things are said.
+        self._conversation = Conversation()
+        self._in_conversation = True
         self.session: str | None = None
         self.reader: asyncio.StreamReader
         self.writer: asyncio.StreamWriter
@@ -132,6 +137,9 @@ class Caller:
         self, message: Any = b"", fields: Fields | None = None, *, method: str = "POST", path: str = "/mcp"
     ) -> None:
         body = message if isinstance(message, bytes) else json.dumps(message).encode()
+        self._in_conversation = path.partition("?")[0] == "/mcp"
+        if self._in_conversation:
+            self._conversation.asks(message, in_session="mcp-session-id" in (fields or {}))
         self.writer.write(self.http(body, fields, method=method, path=path))
 
     def http(self, body: bytes, fields: Fields | None = None, *, method: str = "POST", path: str = "/mcp") -> bytes:
@@ -159,7 +167,11 @@ class Caller:
                     body += chunk
             elif method != "HEAD":
                 body = await self.reader.readexactly(int(headers.get("content-length", 0)))
-            return Reply(status, headers, body)
+            reply = Reply(status, headers, body)
+            if self._in_conversation and headers.get("content-type") in ("application/json", "text/event-stream"):
+                for each in reply.messages:
+                    self._conversation.hears(each)
+            return reply
 
     async def head(self) -> tuple[int, dict[str, str]]:
         """Read the head of a response; interim ones are passed over."""

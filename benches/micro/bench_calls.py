@@ -20,5 +20,5 @@ def test_request(benchmark: Any, fast: Any) -> None:
 
 def test_answer(benchmark: Any, fast: Any) -> None:
     call = fast.maybe_call(CALL, 0, 64)
-    message = benchmark(call.answer, b"HTTP/1.1 200 OK\r\n", ANSWER, 0, 41)
+    message = benchmark(call.answer, b"HTTP/1.1 200 OK\r\n", ANSWER, 0, 41, False)
     assert message.endswith(ANSWER.replace(b'"id":41', b'"id":7'))

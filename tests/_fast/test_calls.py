@@ -160,7 +160,7 @@ RESULT = b'{"jsonrpc":"2.0","id":41,"result":{"content":[],"n":1.0}}'
 )
 def test_results_get_the_id_of_the_client(made: ModuleType, answer: bytes) -> None:
     call = made.maybe_call(PLAIN.replace(b'"id":7', b'"id":"the client\'s"'), 0, 64)
-    message = call.answer(b"HTTP/1.1 200 OK\r\n", b"HEAD" + answer, 4, 41)
+    message = call.answer(b"HTTP/1.1 200 OK\r\n", b"HEAD" + answer, 4, 41, False)
     head, _, body = message.partition(b"\r\n\r\n")
     assert head == b"HTTP/1.1 200 OK\r\ncontent-length: %d" % len(body)
     assert body == answer.replace(b"41", b'"the client\'s"')
@@ -192,15 +192,33 @@ def test_results_get_the_id_of_the_client(made: ModuleType, answer: bytes) -> No
     ],
 )
 def test_anything_else_is_no_plain_answer(made: ModuleType, answer: bytes) -> None:
-    assert made.maybe_call(PLAIN, 0, 64).answer(b"", answer, 0, 41) is None
+    assert made.maybe_call(PLAIN, 0, 64).answer(b"", answer, 0, 41, False) is None
+
+
+@pytest.mark.parametrize(
+    ("result", "is_typed"),
+    [
+        (b'{"resultType":"complete"}', True),
+        (b'{"a":1,"resultType":1}', True),
+        (b"{}", False),
+        (b'{"a":{"resultType":1}}', False),
+        (b'{"result\\u0054ype":1}', False),
+        (b"[]", False),
+    ],
+)
+def test_results_that_must_say_that_they_are_complete(made: ModuleType, result: bytes, is_typed: bool) -> None:
+    answer = b'{"jsonrpc":"2.0","id":41,"result":' + result + b"}"
+    call = made.maybe_call(PLAIN, 0, 64)
+    assert call.answer(b"", answer, 0, 41, False) is not None
+    assert (call.answer(b"", answer, 0, 41, True) is not None) == is_typed
 
 
 @given(st.binary(max_size=30) | VALUES.map(lambda v: b'{"jsonrpc":"2.0","id":41,"result":' + orjson.dumps(v) + b"}"))
 def test_both_write_the_same_answers(answer: bytes) -> None:
     one, other = calls_reference.maybe_call(PLAIN, 0, 64), calls.maybe_call(PLAIN, 0, 64)
     assert one is not None
-    message = other.answer(b"HTTP/1.1 200 OK\r\n", answer, 0, 41)
-    assert one.answer(b"HTTP/1.1 200 OK\r\n", answer, 0, 41) == message
+    message = other.answer(b"HTTP/1.1 200 OK\r\n", answer, 0, 41, False)
+    assert one.answer(b"HTTP/1.1 200 OK\r\n", answer, 0, 41, False) == message
     try:
         envelope = scan(answer)
     except ProtocolError:

@@ -16,7 +16,7 @@ from only1mcp import _fast
 from only1mcp.errors import ProtocolError
 
 ATTRIBUTES = (
-    "kind", "id", "id_span", "method", "method_span", "params", "name", "uri", "meta", "result", "error"
+    "kind", "id", "id_span", "method", "method_span", "params", "name", "uri", "meta", "result", "error", "typed"
 )  # fmt: skip
 
 
@@ -94,6 +94,35 @@ def test_a_response_may_have_members_that_nobody_knows(fast: Any) -> None:
     data = b'{"jsonrpc":"2.0","id":1,"result":{},"x":1,"x":2,"params":{"name":1,"Name":2}}'
     envelope = fast.scan(data)
     assert (envelope.kind, envelope.params, envelope.name) == (_fast.RESULT, None, None)
+
+
+@pytest.mark.parametrize(
+    ("result", "typed"),
+    [
+        (b"{}", False),
+        (b'{"resultType":"complete"}', True),
+        (b'{ "content":[ {"x":1} ] ,\n "resultType" : 7 , "resultType":8}', True),
+        (b'{"content":{"resultType":"complete"}}', False),
+        (b'{"content":"\\"resultType\\":1"}', False),
+        (b'{"resulttype":"complete","resultTypes":1,"\\"resultType":1}', False),
+        (b'{"result\\u0054ype":"complete"}', False),
+        (b'[{"resultType":1}]', False),
+        (b'"resultType"', False),
+        (b"null", False),
+    ],
+)
+def test_whether_a_result_says_what_it_is(fast: Any, result: bytes, typed: bool) -> None:
+    envelope = fast.scan(b'{"jsonrpc":"2.0","result":' + result + b',"id":1}')
+    assert envelope.typed is typed
+    assert text(envelope.data, envelope.result) == result
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_results_are_as_deep_as_other_values(fast: Any, depth: int) -> None:
+    result = b'{"a":' * depth + b"1" + b"}" * depth
+    data = b'{"jsonrpc":"2.0","id":1,"result":' + result + b"}"
+    assert code(fast.scan, data, depth + 1) is None
+    assert code(fast.scan, data, depth) == -32600
 
 
 def test_members_of_params_are_looked_for_nowhere_else(fast: Any) -> None:

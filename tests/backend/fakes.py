@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Self
 
 import orjson
+from tests.validity import Conversation
 
 from only1mcp._fast import Envelope, scan
 from only1mcp.backend.base import BackendCall, Transport
@@ -15,6 +16,12 @@ from only1mcp.config.schema import BackendConfig
 from only1mcp.errors import BackendAnswerError, BackendUnavailable
 from only1mcp.wire.mcp import LIST_METHODS, META_SERVER_INFO, Era
 
+# What a result must at least have.
+EMPTY: dict[str, dict[str, Any]] = {
+    "tools/call": {"content": []},
+    "prompts/get": {"messages": []},
+    "resources/read": {"contents": [], "ttlMs": 0, "cacheScope": "private"},
+}
 Handler = Callable[[dict[str, Any]], Awaitable[Any]]
 
 
@@ -48,6 +55,7 @@ class FakeServer:
         self.starts: list[float] = []
         self.asked: list[tuple[str, dict[str, Any]]] = []
         self.sent: list[dict[str, Any]] = []
+        self.said = Conversation()
 
     def __call__(self) -> FakeTransport:
         self.starts.append(asyncio.get_running_loop().time())
@@ -74,21 +82,22 @@ class FakeServer:
                 "resultType": "complete",
                 "supportedVersions": ["2026-07-28"],
                 "capabilities": self.capabilities,
-                "_meta": {META_SERVER_INFO: {"name": "fake"}},
+                "_meta": {META_SERVER_INFO: {"name": "fake", "version": "1"}},
             }
         if method == "initialize":
             transport.session_id = self.session_id
             return {
                 "protocolVersion": "2025-11-25",
                 "capabilities": self.capabilities,
-                "serverInfo": {"name": "fake"},
+                "serverInfo": {"name": "fake", "version": "1"},
                 "instructions": self.instructions,
             }
         if method in LIST_METHODS:
             return {LIST_METHODS[method]: self.lists.get(method, [])}
         if method == "subscriptions/listen":
             await asyncio.Event().wait()
-        return {}
+        complete = {"resultType": "complete"} if self.era is Era.STATELESS else {}
+        return {**complete, **EMPTY.get(method, {})}
 
 
 class Raw:
@@ -116,6 +125,7 @@ class FakeTransport(Transport):
         if self._gone.done():
             raise BackendUnavailable("not running")
         self.calls.append(call)
+        self.server.said.overhears(orjson.loads(call.message))
         params = orjson.loads(call.message).get("params", {})
         work = asyncio.ensure_future(self.server.answer(self, call.method, params))
         try:
@@ -133,6 +143,7 @@ class FakeTransport(Transport):
         if self._gone.done():
             raise BackendUnavailable("not running")
         self.server.sent.append(orjson.loads(message))
+        self.server.said.overhears(self.server.sent[-1])
 
     async def listen(self) -> None:
         self.listening += 1
@@ -153,6 +164,7 @@ class FakeTransport(Transport):
     def tell(self, method: str, params: dict[str, Any] | None = None, id: Any = None) -> None:
         """Let the server say something unasked: a notification, or a request where there is an `id`."""
         message = {"jsonrpc": "2.0", "method": method, "params": params or {}} | ({} if id is None else {"id": id})
+        self.server.said.asks(message)
         assert self.on_message is not None
         self.on_message(scan(orjson.dumps(message)))
 

@@ -11,6 +11,7 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 import h11
+from tests.validity import Conversation
 
 STATELESS = "2026-07-28"
 HANDSHAKE = "2025-11-25"
@@ -58,6 +59,7 @@ class WireClient:
         self.era = era
         self.timeout_s = timeout_s
         self.session: str | None = None
+        self._conversation = Conversation(era)
         self._ids = itertools.count(1)
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
@@ -137,8 +139,13 @@ class WireClient:
             "content-length": str(len(body)),
             **headers,
         }
+        self._conversation.asks(message)
         async with asyncio.timeout(self.timeout_s):
-            return await self._exchange(method, path or self.path, fields, body)
+            answer = await self._exchange(method, path or self.path, fields, body)
+        if path is None:
+            for each in answer.messages:
+                self._conversation.hears(each)
+        return answer
 
     async def aclose(self) -> None:
         writer, self._writer, self._reader = self._writer, None, None

@@ -81,7 +81,10 @@ class Curious(Backend):
         self.methods[id] = method
         self.answers[id] = asyncio.get_running_loop().create_future()
         more = {} if params is None else {"params": params}
-        await call.say(id=id, method=method, **more)
+        if self.speaks:
+            await self.say_unasked(id=id, method=method, **more)
+        else:
+            await call.say(id=id, method=method, **more)
         return await asyncio.shield(self.answers[id])
 
 

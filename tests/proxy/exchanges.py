@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 from tests.proxy.offers import groups_of
+from tests.validity import Conversation
 
 from only1mcp._fast import scan
 from only1mcp.backend.endpoint import Endpoint
@@ -19,7 +20,7 @@ from only1mcp.proxy.auth import Principal
 from only1mcp.proxy.catalog import Catalog
 from only1mcp.proxy.exchange import Exchange, Snapshot
 from only1mcp.wire.http1_events import Headers, RequestHead
-from only1mcp.wire.mcp import Era
+from only1mcp.wire.mcp import LATEST_HANDSHAKE, LATEST_STATELESS, Era
 
 ANONYMOUS = Principal("anonymous", "anonymous", "anonymous")
 SESSION = Session("session-1", "anonymous", "2025-11-25", b"{}", 1e12)
@@ -36,12 +37,13 @@ class Channel:
         self.closed = False
         self.unsent_bytes = 0
         self.answers = 0
+        self.conversation = Conversation()
         self.task: asyncio.Task[None] | None = None
 
     def send_response(self, status: int, headers: Headers, body: bytes) -> None:
         self.send_head(status, headers)
         self.body = body
-        self.complete = True
+        self._end()
 
     def send_head(self, status: int, headers: Headers, length: int | None = None) -> None:
         self.answers += 1
@@ -54,7 +56,18 @@ class Channel:
         self.body += b"".join(parts)
 
     def send_end(self) -> None:
+        self._end()
+
+    def _end(self) -> None:
         self.complete = True
+        kind = self.headers.get(b"content-type")
+        if kind == b"application/json":
+            self.conversation.overhears(orjson.loads(self.body))
+        elif kind == b"text/event-stream":
+            for event in self.body.split(b"\n\n"):
+                data = b"".join(line[6:] for line in event.split(b"\n") if line.startswith(b"data: "))
+                if data:
+                    self.conversation.overhears(orjson.loads(data))
 
     def close(self) -> None:
         self.closed = True
@@ -93,6 +106,8 @@ def exchange_of(
     exchange = Exchange(HttpExchange(channel, head, peer="192.0.2.1", tls=False, started=0.0), snapshot)
     message = {"jsonrpc": "2.0", "id": id, "method": method} | ({} if params is None else {"params": params})
     exchange.message = scan(orjson.dumps(message))
+    channel.conversation.revision = LATEST_HANDSHAKE if era is Era.HANDSHAKE else LATEST_STATELESS
+    channel.conversation.asks(message)
     exchange.method, exchange.era, exchange.principal = method, era, principal
     if era is Era.HANDSHAKE:
         exchange.session = SESSION

@@ -26,7 +26,7 @@ from only1mcp.proxy.group import make_groups
 from only1mcp.proxy.route import find_target
 from only1mcp.wire.mcp import Era
 
-RESULT = b'{"content":[],"x":1.50}'
+RESULT = b'{"content":[],"x":1.50,"resultType":"complete"}'
 
 
 @dataclass
@@ -68,6 +68,7 @@ class LaneTransport(FakeTransport):
     def maybe_begin(self, call: BackendCall, done: Done) -> Callable[[], None] | None:
         if not self.server.open:
             return None
+        self.server.said.overhears(orjson.loads(call.message))
         self.server.begun.append(Begun(call, done))
         return self.server.begun[-1].cancel
 

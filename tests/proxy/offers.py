@@ -20,7 +20,7 @@ KEY_OF = {"tools": "name", "prompts": "name", "resources": "uri", "resourceTempl
 
 def peer(era: Era = Era.HANDSHAKE, capabilities: dict[str, Any] | None = None, instructions: str | None = None) -> Peer:
     revision = "2025-11-25" if era is Era.HANDSHAKE else "2026-07-28"
-    return Peer(era, revision, capabilities or {}, {"name": "fake"}, instructions, (revision,))
+    return Peer(era, revision, capabilities or {}, {"name": "fake", "version": "1"}, instructions, (revision,))
 
 
 def offer(

@@ -401,7 +401,8 @@ async def test_public_reads_are_everybodys_where_the_backend_is_trusted_and_only
 
 
 @pytest.mark.parametrize(
-    "meta", [{"tenant": "ann"}, {f"{META}clientInfo": {"name": "ann"}}, {"baggage": "user=ann"}, {"x/y": None}]
+    "meta",
+    [{"tenant": "ann"}, {f"{META}clientInfo": {"name": "ann", "version": "1"}}, {"baggage": "user=ann"}, {"x/y": None}],
 )
 async def test_what_may_say_who_asks_is_never_left_out_of_what_is_shared(meta: dict[str, Any]) -> None:
     source = Unique()

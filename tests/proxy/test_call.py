@@ -290,11 +290,16 @@ async def test_request_of_a_backend_is_refused_and_never_hangs(method: str) -> N
 async def test_unknown_members_arrive_byte_for_byte(odd: str) -> None:
     async def verbatim(call: Call) -> Outcome:
         id = json.dumps(call.message["id"])
-        return whole(f'{{ "jsonrpc":"2.0","id" : {id},"result":{{"content":[],"odd":{odd}}} }}'.encode())
+        return whole(
+            f'{{ "jsonrpc":"2.0","id" : {id},"result":{{"content":[],"resultType":"complete","odd":{odd}}} }}'.encode()
+        )
 
     async with proxied(Backend(tools={"odd": verbatim})) as port, Caller(port) as caller:
         reply = await caller.send(*stateless("tools/call", id="mine", name="odd", arguments={}))
-        assert reply.body.decode() == f'{{ "jsonrpc":"2.0","id" : "mine","result":{{"content":[],"odd":{odd}}} }}'
+        assert (
+            reply.body.decode()
+            == f'{{ "jsonrpc":"2.0","id" : "mine","result":{{"content":[],"resultType":"complete","odd":{odd}}} }}'
+        )
         await caller.initialize()
         assert f'"odd":{odd}' in (await caller.call("odd")).body.decode()
 
@@ -314,7 +319,8 @@ async def test_arguments_arrive_byte_for_byte() -> None:
 
 
 async def shared_resources(call: Call) -> Outcome:
-    return {"contents": [{"uri": call.params["uri"], "text": call.backend.url}]}
+    hints = {"ttlMs": 0, "cacheScope": "private"}
+    return {"contents": [{"uri": call.params["uri"], "text": call.backend.url}], **hints}
 
 
 async def linking(call: Call) -> Outcome:

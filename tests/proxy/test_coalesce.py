@@ -113,7 +113,7 @@ async def test_in_a_task_where_no_connection_is_free() -> None:
 
         async def read(_params: Any) -> Any:
             await release.wait()
-            return {"resultType": "complete", "ttlMs": 1000, "contents": []}
+            return {"resultType": "complete", "ttlMs": 1000, "cacheScope": "private", "contents": []}
 
         here.server.handlers["resources/read"] = read
         channels = [here.read() for _ in range(3)]
@@ -149,7 +149,7 @@ async def test_across_eras_everyone_gets_the_answer_of_its_own() -> None:
         assert ["resultType" in body_of(channel)["result"] for channel in channels] == [False, True, False, True]
         cached = [here.ask("tools/call", params, era) for era in (H, S)]
         assert ["resultType" in body_of(channel)["result"] for channel in cached] == [False, True]
-        assert body_of(cached[1])["result"]["_meta"][f"{META}serverInfo"] == {"name": "fake"}
+        assert body_of(cached[1])["result"]["_meta"][f"{META}serverInfo"]["name"] == "fake"
         # Nothing in these requests says which revision they are of.
         assert len(here.server.begun) == 1
 
@@ -186,8 +186,11 @@ async def test_who_wants_progress_or_logs_asks_alone_and_keeps_the_answer(member
         wanting = here.read(_meta={member: "info"})
         plain = [here.read(), here.read()]
         assert len(here.server.begun) == 2
-        params: Any = {"progressToken": int(here.server.begun[0].call.id), "progress": 1}
-        method = "notifications/progress" if member == "progressToken" else "notifications/message"
+        token = int(here.server.begun[0].call.id)
+        method, params = {
+            "progressToken": ("notifications/progress", {"progressToken": token, "progress": 1}),
+            f"{META}logLevel": ("notifications/message", {"level": "info", "data": "x"}),
+        }[member]
         here.server.begun[0].say(method, **params)
         here.server.begun[0].answer(FRESH)
         assert [event.get("method") for event in events_of(wanting)] == [method, None]
@@ -215,7 +218,7 @@ async def test_prompts_and_reads_of_a_backend_without_hints_are_not_shared() -> 
         channels = [here.read(H), here.read(H), *(here.ask("prompts/get", {"name": "p"}, H) for _ in range(2))]
         assert len(here.server.begun) == 4
         for begun in here.server.begun:
-            begun.answer(b'{"contents":[]}')
+            begun.answer(b'{"contents":[],"messages":[]}')
         assert ids(channels) == [1, 2, 3, 4]
 
 
@@ -229,7 +232,8 @@ async def test_an_answer_that_is_not_for_others_sends_them_on_their_way(result: 
         here.server.begun[0].answer(result)
         assert [channel.answers for channel in channels] == [1, 0, 0]
         await asyncio.sleep(0)
-        here.server.handlers["resources/read"] = lambda _params: _value({"resultType": "complete", "contents": []})
+        unfit = {"resultType": "complete", "ttlMs": 0, "cacheScope": "private", "contents": []}
+        here.server.handlers["resources/read"] = lambda _params: _value(unfit)
         await asyncio.sleep(0.1)
         assert ids(channels) == [1, 2, 3]
         assert (here.server.count("resources/read"), here.coalesced, len(here.cache)) == (2, 0, 0)

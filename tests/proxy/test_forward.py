@@ -201,7 +201,7 @@ async def test_in_a_task_where_no_connection_is_free() -> None:
     async with forwarding(server) as proxy:
         exchange, channel = proxy.ask()
         await proxy.over()
-        assert body_of(channel)["result"] == {}
+        assert body_of(channel)["result"] == {"content": []}
         assert (exchange.backend, server.begun) == ("b0", [])
 
 
@@ -241,7 +241,7 @@ async def test_a_call_that_reached_nobody_goes_to_another_endpoint_of_the_group(
         assert exchange.http.on_cancel is not None
         await proxy.over()
         assert channel.complete
-        assert body_of(channel)["result"] == {}
+        assert body_of(channel)["result"] == {"content": []}
         assert [server.count("tools/call") for server in (failed, other)] == [0, 1]
         assert exchange.backend == proxy.endpoints[servers.index(other)].id
         await proxy.endpoints[servers.index(failed)].ready(5)
@@ -255,7 +255,7 @@ async def test_a_call_in_a_session_that_has_ended_is_made_again_in_a_new_one() -
         _, channel = proxy.ask()
         server.begun[0].done(BackendRefused("404", status=404))
         await proxy.over()
-        assert body_of(channel)["result"] == {}
+        assert body_of(channel)["result"] == {"content": []}
         assert (len(server.transports), server.count("tools/call")) == (2, 1)
 
 

@@ -377,6 +377,7 @@ async def test_a_tool_that_can_do_without_does() -> None:
         assert (await call(caller, "modest", capabilities={})).text == "without"
 
 
+@pytest.mark.unchecked("there is no such mode")
 @pytest.mark.parametrize(
     ("method", "params", "code"),
     [

@@ -22,8 +22,10 @@ from only1mcp.errors import BackendAnswerError, BackendUnavailable, Only1MCPErro
 from only1mcp.proxy import parked, parking
 from only1mcp.proxy.auth import Principal
 from only1mcp.proxy.exchange import Exchange
+from only1mcp.proxy.parked import GATHER_S
 from only1mcp.proxy.parking import Lot
 from only1mcp.proxy.route import find_target
+from only1mcp.wire.asks import META_INPUT_KEY
 from only1mcp.wire.mcp import LATEST_STATELESS, META_CAPABILITIES, Era
 
 ANN = Principal("ann", "ann", "key")
@@ -65,9 +67,10 @@ class Parking:
         assert self.proxy.forwarder.forward(exchange, target, "tools/call") is None
         return exchange, channel
 
-    def ask(self, begun: Begun, id: Any = 1, clock: Clock | None = None, method: str = "elicitation/create") -> None:
+    def ask(self, begun: Begun, id: Any = 1, clock: Clock | None = None, name: str | None = None) -> None:
         assert begun.call.asked is not None
-        request = {"jsonrpc": "2.0", "id": id, "method": method, "params": FORM}
+        params = FORM if name is None else {**FORM, "_meta": {META_INPUT_KEY: name}}
+        request = {"jsonrpc": "2.0", "id": id, "method": "elicitation/create", "params": params}
         begun.call.asked.asked(scan(orjson.dumps(request)), clock)
 
     async def parked(self, **how: Any) -> tuple[Begun, dict[str, Any]]:
@@ -85,7 +88,7 @@ class Parking:
 
 
 async def retry_of(channel: Channel) -> dict[str, Any]:
-    await asyncio.sleep(0)
+    await asyncio.sleep(2 * GATHER_S)
     body = body_of(channel)
     validity.check(body, LATEST_STATELESS, "tools/call")
     result = body["result"]
@@ -101,9 +104,6 @@ async def parking_of() -> AsyncIterator[Parking]:
     server = LaneServer(tools=[tool("a")])
     async with forwarding(server) as proxy:
         await proxy.endpoints[0].ready(5)
-        peer = proxy.endpoints[0].peer
-        assert peer is not None
-        peer.server_info["version"] = "1"  # without it no message that names the server is valid
         place = Parking(proxy, server)
         server.sent.clear()
         yield place
@@ -205,13 +205,13 @@ async def test_a_result_that_is_too_large_to_be_kept() -> None:
 
 @virtual
 async def test_results_that_are_too_large_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parked, "MAX_KEPT_BYTES", 150)
+    monkeypatch.setattr(parked, "MAX_KEPT_BYTES", 200)
     async with parking_of() as place:
         calls = [await place.parked(id=number) for number in range(3)]
         codes = []
         for begun, _ in calls:
             begun.answer()
-            assert place.lot.kept_bytes <= 150
+            assert place.lot.kept_bytes <= 200
         for number, (_, retry) in enumerate(calls):
             _, channel = place.call(id=number, **retry)
             codes.append(body_of(channel).get("error", {}).get("code"))
@@ -227,7 +227,7 @@ async def test_one_principal_cannot_park_everything(monkeypatch: pytest.MonkeyPa
         for principal, served in ((ANN, False), (Principal("bob", "bob", "key"), True), (ANN, False)):
             _, channel = place.call(principal)
             place.ask(place.server.begun[-1], "last")
-            await asyncio.sleep(0)
+            await asyncio.sleep(2 * GATHER_S)
             assert channel.complete is served
             if not served:
                 assert [message["error"]["code"] for message in await place.sent()] == [-32603]
@@ -277,6 +277,42 @@ async def test_what_is_asked_while_the_client_is_away_is_the_next_round() -> Non
 
 
 @virtual
+async def test_what_is_asked_message_by_message_is_one_round() -> None:
+    async with parking_of() as place:
+        _, channel = place.call()
+        (begun,) = place.server.begun
+        for number in range(3):
+            place.ask(begun, number)
+            assert channel.answers == 0
+            await asyncio.sleep(0.9 * GATHER_S)
+        retry = await retry_of(channel)
+        assert list(retry["inputResponses"]) == ["input-1", "input-2", "input-3"]
+        _, channel = place.call(**retry)
+        begun.answer()
+        assert body_of(channel)["result"]
+        assert sorted(message["id"] for message in await place.sent()) == [0, 1, 2]
+
+
+@virtual
+async def test_no_two_questions_of_a_call_have_the_same_name() -> None:
+    async with parking_of() as place:
+        _, channel = place.call()
+        (begun,) = place.server.begun
+        for number, name in enumerate(["user", "user", "input-3", None]):
+            place.ask(begun, number, name=name)
+        retry = await retry_of(channel)
+        assert list(retry["inputResponses"]) == ["user", "input-2", "input-3", "input-4"]
+        _, channel = place.call(**retry)
+        place.ask(begun, 4, name="user")
+        again = await retry_of(channel)
+        assert list(again["inputResponses"]) == ["input-5"]
+        _, channel = place.call(**again)
+        begun.answer()
+        assert body_of(channel)["result"]
+        assert [message["id"] for message in await place.sent()] == [0, 1, 2, 3, 4]
+
+
+@virtual
 async def test_a_backend_may_take_its_request_back() -> None:
     async with parking_of() as place:
         exchange, channel = place.call()
@@ -284,7 +320,7 @@ async def test_a_backend_may_take_its_request_back() -> None:
         place.ask(begun, 1)
         begun.say("notifications/cancelled", requestId="another")
         begun.say("notifications/cancelled", requestId=1)
-        await asyncio.sleep(0)
+        await asyncio.sleep(2 * GATHER_S)
         assert channel.answers == 0
         place.ask(begun, 2)
         retry = await retry_of(channel)
@@ -305,7 +341,7 @@ async def test_a_client_that_leaves_in_the_turn_in_which_it_is_asked() -> None:
         exchange.http.client_gone = True
         assert exchange.http.on_cancel is not None
         exchange.http.on_cancel()
-        await asyncio.sleep(0)
+        await asyncio.sleep(2 * GATHER_S)
         assert (channel.answers, begun.cancelled) == (0, 1)
         assert [message["error"]["code"] for message in await place.sent()] == [-32603]
 
@@ -317,7 +353,7 @@ async def test_a_backend_that_answers_without_waiting() -> None:
         (begun,) = place.server.begun
         place.ask(begun)
         begun.answer()
-        await asyncio.sleep(0)
+        await asyncio.sleep(2 * GATHER_S)
         assert body_of(channel)["result"]["resultType"] == "complete"
         assert await place.sent() == []
 

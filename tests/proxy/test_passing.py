@@ -15,6 +15,8 @@ from tests.mcp_caller import Caller, request, stateless
 ERAS = [STATELESS, HANDSHAKE]
 SIZE = 1 << 20
 PIECE = 64 * 1024
+# How a result begins that is valid in both eras.
+RESULT = b',"result":{"resultType":"complete"'
 JSON_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
 EVENTS_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
 
@@ -22,18 +24,30 @@ EVENTS_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
 def result(call: Call, *, size: int = SIZE) -> bytes:
     """Return a result of about `size` octets as the Python SDK orders its members."""
     text = b"some of it \\n" * (size // 12)
-    return b'{"jsonrpc":"2.0","id":' + id_of(call) + b',"result":{"content":[{"type":"text","text":"' + text + b'"}]}}'
+    return b'{"jsonrpc":"2.0","id":' + id_of(call) + RESULT + b',"content":[{"type":"text","text":"' + text + b'"}]}}'
 
 
 def turned(call: Call) -> bytes:
     """Return a result as the TypeScript SDK orders its members."""
-    return b'{"result":{"content":[],"n":"' + b"x" * SIZE + b'"},"jsonrpc":"2.0","id":' + id_of(call) + b"}"
+    return (
+        b'{"result":{"resultType":"complete","content":[],"n":"'
+        + b"x" * SIZE
+        + b'"},"jsonrpc":"2.0","id":'
+        + id_of(call)
+        + b"}"
+    )
 
 
 def spread(call: Call) -> bytes:
     """Return a result with line ends between its tokens."""
     values = b",\n".join(b"%d" % number for number in range(SIZE // 8))
-    return b'{"jsonrpc": "2.0",\n "id": ' + id_of(call) + b',\n "result": {"values": [\n' + values + b"\n]}}\n"
+    return (
+        b'{"jsonrpc": "2.0",\n "id": '
+        + id_of(call)
+        + b',\n "result": {"resultType":"complete","content":[],"values": [\n'
+        + values
+        + b"\n]}}\n"
+    )
 
 
 def id_of(call: Call) -> bytes:

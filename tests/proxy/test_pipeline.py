@@ -670,6 +670,7 @@ async def test_in_flight_is_counted_when_requests_come_together() -> None:
         assert len(backend.calls) == 3
 
 
+@pytest.mark.unchecked("thousands of messages like those of other tests")
 async def test_every_client_gets_its_own_answers() -> None:
     clients, calls = 200, 15
     backends = [Backend(tools={"first": echo}), Backend(era="handshake", tools={"second": echo})]

@@ -285,6 +285,7 @@ async def contents(caller: Caller) -> str:
     return read
 
 
+@pytest.mark.unchecked("without a scope a result is not valid")
 @pytest.mark.parametrize("scope", ["public", "private", None])
 @pytest.mark.parametrize("era", ERAS)
 async def test_cached_read_never_crosses_principals(backend: Backend, port: int, scope: str | None, era: str) -> None:
@@ -298,6 +299,7 @@ async def test_cached_read_never_crosses_principals(backend: Backend, port: int,
             assert await contents(same_name) == "3"
 
 
+@pytest.mark.unchecked("without a lifetime a result is not valid")
 @pytest.mark.parametrize("ttl_ms", [0, -5, None])
 async def test_read_without_a_lifetime_is_not_cached(backend: Backend, port: int, ttl_ms: int | None) -> None:
     backend.scripts["resources/read"] = Counting("public", ttl_ms).read

@@ -113,6 +113,31 @@ def test_a_result_that_asks_a_stateless_client() -> None:
     assert asks.for_stateless(ROOTS) is ROOTS
 
 
+@pytest.mark.parametrize(
+    ("meta", "key"),
+    [
+        ({"only1mcp/inputKey": "user_name"}, "user_name"),
+        ({"only1mcp/inputKey": "a" * 64, "progressToken": 1}, "a" * 64),
+        ({"only1mcp/inputKey": "a" * 65}, ""),
+        ({"only1mcp/inputKey": ""}, ""),
+        ({"only1mcp/inputKey": "__proto__"}, ""),
+        ({"only1mcp/inputKey": "ü"}, ""),
+        ({"only1mcp/inputKey": 'a"b'}, ""),
+        ({"only1mcp/inputKey": ["user_name"]}, ""),
+        ({"only1mcp/inputKey": None}, ""),
+        ({"inputKey": "user_name"}, ""),
+        (["only1mcp/inputKey"], ""),
+        (None, ""),
+    ],
+)
+def test_a_handshake_server_may_name_its_question(meta: Any, key: str) -> None:
+    for escape_forward_slashes in (False, True):
+        params = orjson.dumps({"message": "m", "requestedSchema": {}, "_meta": meta})
+        params = params.replace(b"1mcp/", rb"1mcp\/") if escape_forward_slashes else params
+        ask = asks.for_stateless(Ask("", "elicitation/create", params))
+        assert ask == Ask(key, "elicitation/create", b'{"message":"m","requestedSchema":{}}')
+
+
 @pytest.mark.parametrize("ask", [FORM, URL, ROOTS, SAMPLE])
 def test_a_request_to_a_handshake_client(ask: Ask) -> None:
     request = orjson.loads(asks.for_handshake(ask, b'"0.a"', "e1"))

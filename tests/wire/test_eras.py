@@ -217,6 +217,8 @@ def error(body: str) -> bytes:
 @pytest.mark.parametrize("era", [H, S])
 @given(value=values)
 def test_the_same_era_gets_the_answer_with_its_own_id(era: Era, value: bytes) -> None:
+    if era is S:
+        value = b'{"a": ' + value + b' ,"resultType":"complete", "a":1}'
     answer = b'{ "result" :' + value + b',"extra":[1.0], "id":99 ,"jsonrpc":"2.0"}'
     scan(answer, 500)
     expected = b'{ "result" :' + value + b',"extra":[1.0], "id":"c" ,"jsonrpc":"2.0"}'
@@ -435,3 +437,44 @@ def test_the_level_of_a_session_is_told_to_stateless_backends_alone(params: byte
     for backend, told in ((S, "error"), (H, orjson.loads(params).get("_meta", {}).get(META_LOG_LEVEL))):
         sent = eras.to_backend(message, b"99", H, backend, "2026-07-28", CALLER, None, b'"error"')
         assert params_of(sent).get("_meta", {}).get(META_LOG_LEVEL) == told
+
+
+@pytest.mark.parametrize(
+    ("method", "result", "expected"),
+    [
+        ("tools/call", b'{"content":[],"x":1.50}', b'{"resultType":"complete","content":[],"x":1.50}'),
+        ("tools/call", b'{"content":[],"resultType":"complete"}', None),
+        ("tools/call", b'{"result\\u0054ype":"input_required"}', None),
+        (
+            "resources/read",
+            b'{"contents":[],"ttlMs":7}',
+            b'{"resultType":"complete","cacheScope":"private","contents":[],"ttlMs":7}',
+        ),
+    ],
+)
+def test_a_stateless_result_always_says_that_it_is_complete(method: str, result: bytes, expected: bytes | None) -> None:
+    answer = scan(jsonrpc.result(b"1", result))
+    status, body = eras.to_client(answer, b'"a"', method, None, S, S, b"{}")
+    assert (status, body) == (200, jsonrpc.result(b'"a"', result if expected is None else expected))
+
+
+@pytest.mark.parametrize("info", [{}, {"name": "a"}, {"version": "1"}, {"name": 1, "version": "1"}])
+def test_a_backend_without_name_and_version_is_not_named(info: dict[str, Any]) -> None:
+    assert eras.stamp_of(info) == b"{}"
+    for meta, kept in (
+        (b"", None),
+        (b',"_meta":{"io.modelcontextprotocol/serverInfo":{"name":"forged"},"a":1}', {"a": 1}),
+    ):
+        answer = scan(jsonrpc.result(b"1", b'{"content":[]' + meta + b"}"))
+        _, body = eras.to_client(answer, b"1", "tools/call", None, S, H, eras.stamp_of(info))
+        assert orjson.loads(body)["result"].get("_meta") == kept
+
+
+def test_a_backend_is_named_as_it_names_itself() -> None:
+    info = {"name": "a", "version": "1", "title": "A"}
+    assert orjson.loads(eras.stamp_of(info)) == info
+
+
+def test_a_stateless_result_that_is_no_object_is_none() -> None:
+    with pytest.raises(BackendAnswerError):
+        eras.to_client(scan(jsonrpc.result(b"1", b"[1]")), b"1", "tools/call", None, S, S, b"{}")

@@ -18,7 +18,7 @@ cdef class CallText:
     cpdef tuple meta_span(self)
     cpdef bint has_meta(self, bytes text)
     cpdef bytes request(self, bytes head, int64_t id, bytes renamed)
-    cpdef bytes answer(self, bytes head, bytes response, Py_ssize_t start, int64_t id)
+    cpdef bytes answer(self, bytes head, bytes response, Py_ssize_t start, int64_t id, bint typed)
     cdef bytes text(self, Piece place)
 
 

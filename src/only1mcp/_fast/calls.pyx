@@ -87,7 +87,7 @@ cdef class CallText:
         put(to, p + at, PyBytes_GET_SIZE(self.data) - at)
         return message
 
-    cpdef bytes answer(self, bytes head, bytes response, Py_ssize_t start, int64_t id):
+    cpdef bytes answer(self, bytes head, bytes response, Py_ssize_t start, int64_t id, bint typed):
         """See `calls_reference.CallText.answer`."""
         cdef const uint8_t* p = <const uint8_t*>PyBytes_AS_STRING(response) + start
         cdef Py_ssize_t n = PyBytes_GET_SIZE(response) - start
@@ -107,6 +107,8 @@ cdef class CallText:
         if not is_version(p, top.pieces[JSONRPC]) or top.pieces[RESULT_MEMBER].start < 0:
             return None
         if top.pieces[METHOD].start >= 0 or top.pieces[ERROR_MEMBER].start >= 0:
+            return None
+        if typed and not top.typed:
             return None
         size = n - count + id_size
         count = spell(digits, size)

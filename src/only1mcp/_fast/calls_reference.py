@@ -70,16 +70,19 @@ class CallText:
             edits.append((*message.name, renamed))
         return finish_message(head, splice(message.data, edits))
 
-    def answer(self, head: bytes, response: bytes, start: int, id: int) -> bytes | None:
+    def answer(self, head: bytes, response: bytes, start: int, id: int, typed: bool) -> bytes | None:
         """Return the HTTP response that brings the client its answer: the octets of `response` from `start` on.
 
-        None where these are not a result with that id, whole, valid and unambiguous as `scan` has it.
+        None where these are not a result with that id, whole, valid and unambiguous as `scan` has it; and where it has
+        no `resultType` although it must be `typed`.
         """
         try:
             message = scan(response[start:])
         except ProtocolError:
             return None
         if message.kind != RESULT or message.id != b"%d" % id or not _is_plain_version(message.data):
+            return None
+        if typed and not message.typed:
             return None
         assert message.id_span is not None
         return finish_message(head, splice(message.data, [(*message.id_span, self.id())]))

@@ -27,6 +27,7 @@ cdef struct Found:
     int ambiguous  # the first name that is repeated or spelled in another case, or -1
     bint ambiguous_id
     bint unknown
+    bint typed  # `result` has a member resultType
 
 
 cdef class Envelope:
@@ -34,6 +35,7 @@ cdef class Envelope:
     cdef readonly int kind
     cdef readonly bytes id
     cdef readonly str method
+    cdef readonly bint typed
     cdef Piece pieces[9]  # of the members that have a place in NAME_TABLE
 
 

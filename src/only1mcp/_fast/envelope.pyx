@@ -9,7 +9,7 @@ from libc.string cimport memchr, memcmp, memcpy
 
 from only1mcp._fast.json_walk cimport (
     BROKEN, LONE_SURROGATE, MAX_DEPTH, TOO_DEEP, TOO_LARGE, hex4, is_digit, is_utf8, next_item, open_container,
-    skip_key, skip_space, skip_value
+    skip_key, skip_object, skip_space, skip_value
 )
 
 import orjson
@@ -271,6 +271,7 @@ cdef Envelope make_envelope(bytes data, const uint8_t* p, Found* top, Found* inn
         if id is None:
             raise ProtocolError("a result must have an id")
         envelope.kind = RESULT
+        envelope.typed = top.typed
     else:
         if first(p, top, ERROR_MEMBER) != c"{":
             raise ProtocolError("error must be an object", id=id)
@@ -298,7 +299,7 @@ cdef bint is_message(const uint8_t* p, Py_ssize_t n, Py_ssize_t limit, Found* to
 cdef void forget(Found* found) noexcept nogil:
     cdef int place
     found.ambiguous = -1
-    found.ambiguous_id = found.unknown = False
+    found.ambiguous_id = found.unknown = found.typed = False
     for place in range(NAMES):
         found.pieces[place].start = found.pieces[place].end = -1
 
@@ -325,6 +326,8 @@ cdef Py_ssize_t find_members(
         start = i
         if place == PARAMS and exact and found.pieces[PARAMS].start < 0 and i < n and p[i] == c"{":
             i = find_members(p, i, n, depth + 1, limit, inner, NULL)
+        elif place == RESULT_MEMBER and exact and i < n and p[i] == c"{":
+            i = skip_object(p, i, n, depth + 1, limit, b'"resultType"', 12, &found.typed)
         else:
             i = skip_value(p, i, n, depth + 1, limit)
         if i < 0:

@@ -261,6 +261,32 @@ cdef inline Py_ssize_t skip_value(
             return i
 
 
+cdef inline Py_ssize_t skip_object(
+    const uint8_t* p, Py_ssize_t i, Py_ssize_t n, Py_ssize_t depth, Py_ssize_t limit,
+    const char* token, Py_ssize_t length, bint* has
+) noexcept nogil:
+    """Move past the object at `i`, setting `has` where one of its keys is written as `token`."""
+    cdef Py_ssize_t key_start, key_end
+    cdef bint more
+    if depth >= limit:
+        return TOO_DEEP
+    i = open_container(p, i, n, c"}", &more)
+    while more:
+        key_start = i
+        i = skip_key(p, i, n, &key_end)
+        if i < 0:
+            return i
+        if key_end - key_start == length and memcmp(p + key_start, token, <size_t>length) == 0:
+            has[0] = True
+        i = skip_value(p, i, n, depth + 1, limit)
+        if i < 0:
+            return i
+        i = next_item(p, i, n, c"}", &more)
+        if i < 0:
+            return i
+    return i
+
+
 cdef inline bint is_utf8(const uint8_t* p, Py_ssize_t n) noexcept nogil:
     """Check RFC 3629: no overlong forms, no surrogates, nothing above U+10FFFF."""
     cdef Py_ssize_t i = 0

@@ -33,7 +33,7 @@ class Envelope:
     """One JSON-RPC message: its bytes, and where in them the parts are that a proxy reads or replaces.
 
     Spans are half-open byte offsets into `data`; the span of a string includes its quotes. `name`, `uri` and `meta` are
-    those of `params`.
+    those of `params`. `typed`: the result has a member `resultType`, spelled without escapes.
     """
 
     data: bytes
@@ -48,6 +48,7 @@ class Envelope:
     meta: Span | None
     result: Span | None
     error: Span | None
+    typed: bool
 
     def __repr__(self) -> str:
         return f"<Envelope kind={self.kind} method={self.method!r} id={self.id!r} {len(self.data)} bytes>"
@@ -238,4 +239,12 @@ def _envelope(data: bytes, found: _Found) -> Envelope:
         meta=meta,
         result=spans.get("result"),
         error=spans.get("error"),
+        typed=kind == RESULT and _is_typed(data, spans["result"]),
     )
+
+
+def _is_typed(data: bytes, result: Span) -> bool:
+    if data[result[0]] != 0x7B:
+        return False
+    walker = Walker(data, result[0], MAX_DEPTH + 1)
+    return any(token == b'"resultType"' for token, _ in walker.members())

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Final, Protocol
 
 from only1mcp._fast import NOTIFICATION, REQUEST, members
-from only1mcp.backend.base import Asked, BackendCall, Clock, OnMessage
+from only1mcp.backend.base import BackendCall, Clock, OnMessage
 from only1mcp.errors import INVALID_PARAMS, ProtocolError
 from only1mcp.wire.asks import ASKED_WITHIN, CAPABILITY
 
@@ -32,17 +32,23 @@ class Waiting(Clock, Protocol):
     asks: set[bytes] | None
 
 
+class Calls(Protocol):
+    """Those that wait for their answers."""
+
+    def get(self, id: bytes, /) -> Waiting | None: ...
+
+    def values(self) -> Collection[Waiting]:
+        """Return them all, the oldest first."""
+
+
 class Attribution:
     """Knows the one owner whom a backend has served over this pipe or stream, and that there was another.
 
     What a backend learnt from one client it may ask about at any time later. So a request is passed on only while it
-    has served nobody else, and only into a call that is waiting for it. `calls` are those that wait, by id, oldest
-    first; `refuse` sends an answer.
+    has served nobody else, and only into a call that is waiting for it. `refuse` sends an answer.
     """
 
-    def __init__(
-        self, name: str, calls: Mapping[bytes, Waiting], refuse: Callable[[bytes], None], log: logging.Logger
-    ) -> None:
+    def __init__(self, name: str, calls: Calls, refuse: Callable[[bytes], None], log: logging.Logger) -> None:
         self._name = name
         self._calls = calls
         self._send = refuse
@@ -52,10 +58,9 @@ class Attribution:
         # It was said once what comes of serving several.
         self._warned = False
 
-    def serve(self, asked: Asked) -> bool:
+    def serve(self, owner: str) -> bool:
         """Note whose call goes to the backend; return whether that need not be told any more."""
         if not self.shared:
-            owner = asked.owner
             if self._owner is None:
                 self._owner = owner
             self.shared = owner != self._owner

@@ -51,6 +51,10 @@ class DeadlineWatch:
         if deadline < self._fires_at:
             self._set(deadline)
 
+    def calls(self) -> list[Timed]:
+        """Return the calls that are watched, the oldest first."""
+        return list(self._calls)
+
     def remove(self, call: Timed) -> None:
         self._calls.pop(call, None)
 

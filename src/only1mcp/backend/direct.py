@@ -85,6 +85,10 @@ class DirectCall:
         self.connection.begin(prepared, self.call.message, self)
         self.deadline = self._watch.add(self, self.call.timeout_s)
 
+    def ordinary(self) -> DirectCall:
+        """Return the call itself: it is no plain one."""
+        return self
+
     def take_over(self, deadline: float) -> None:
         """Go on with a request that another has sent on the connection; `deadline` is in the event loop's time."""
         self.deadline = deadline

@@ -16,15 +16,17 @@ import orjson
 
 from only1mcp._fast import Envelope, scan
 from only1mcp.backend import answer
+from only1mcp.backend.attribution import Attribution
 from only1mcp.backend.base import BackendCall, Done, Outcome, Transport
 from only1mcp.backend.connection import HttpConnection, connect
 from only1mcp.backend.direct import DirectCall
 from only1mcp.backend.lane import DirectLane
 from only1mcp.backend.listening import StreamReader
+from only1mcp.backend.outstanding import Outstanding
 from only1mcp.backend.passing import TimeoutClock
 from only1mcp.backend.pool import Pool
 from only1mcp.backend.resume import StreamBroken, go_on
-from only1mcp.backend.surplus import DRAIN_BYTES, weigh
+from only1mcp.backend.surplus import drain, skim
 from only1mcp.backend.target import constant_headers, parse_target
 from only1mcp.config.schema import BackendConfig
 from only1mcp.errors import (
@@ -53,12 +55,11 @@ REPEATABLE: Final = frozenset(
 # Telling a backend of a cancelled call, or of the end of a session, is a courtesy: it may not hold us up.
 CANCEL_TIMEOUT_S: Final = 2.0
 CLOSE_TIMEOUT_S: Final = 2.0
-# Clients that cancel by the thousand must not make a slow backend's cancellations pile up here.
+# Clients that cancel by the thousand must not make a slow backend's cancellations pile up here; nor its requests, those
+# that are refused.
 MAX_CANCELS: Final = 64
 # Server to client answers and notifications go out within this long; the configured call timeout if that is shorter.
 SEND_TIMEOUT_S: Final = 30.0
-# What follows an answer is read this long.
-DRAIN_TIMEOUT_S: Final = 1.0
 
 
 class HttpTransport(Transport):
@@ -86,6 +87,8 @@ class HttpTransport(Transport):
 
         self._pool = Pool(self._connect)
         self.lane: DirectLane = DirectLane(self, self._pool)
+        self._outstanding = Outstanding(self.lane.calls)
+        self._attribution = Attribution(name, self._outstanding, self._send_soon, log)
         self._cancels: set[asyncio.Task[None]] = set()
         self._drains: set[asyncio.Task[None]] = set()
         self._directs: set[asyncio.Task[None]] = set()
@@ -108,9 +111,12 @@ class HttpTransport(Transport):
     async def _call(self, call: BackendCall, *, again: bool = False) -> Outcome:
         headers = self._headers(call.method, call.name, call.param_headers)
         reader = self.reader_of(call)
+        if call.asked is not None:
+            self.serve(call.asked.owner)
         try:
             async with asyncio.timeout(call.timeout_s) as timeout:
-                reader.clock = TimeoutClock(timeout)
+                reader.clock = clock = TimeoutClock(timeout)
+                self._outstanding.add(call, clock)
                 try:
                     result = await self._exchange(
                         b"POST",
@@ -129,12 +135,22 @@ class HttpTransport(Transport):
         except BackendError as error:
             error.data = error.data or self._blame
             raise
+        finally:
+            self._outstanding.remove(call)
         if reader.session_id is not None:
             self.session_id = reader.session_id
         return result
 
     def maybe_begin(self, call: BackendCall, done: Done) -> Callable[[], None] | None:
-        return None if self._closed or call.method == "initialize" else self.lane.maybe_begin(call, done)
+        if self._closed or call.method == "initialize":
+            return None
+        if self.lane.sole and call.asked is not None:
+            self.serve(call.asked.owner)
+        return self.lane.maybe_begin(call, done)
+
+    def serve(self, owner: str) -> None:
+        if self.lane.sole:
+            self.lane.sole = self.revision in mcp.HANDSHAKE_REVISIONS and not self._attribution.serve(owner)
 
     async def send(self, message: bytes) -> None:
         envelope = scan(message)
@@ -152,11 +168,14 @@ class HttpTransport(Transport):
         if self.revision is None or mcp.era_of(self.revision) is not HANDSHAKE:
             return
         headers = [*self._listening, *self._session_headers()]
-        reader = StreamReader(name=self.name, on_message=self.on_message, revision=self.revision)
+        reader = StreamReader(name=self.name, on_message=self._heard, revision=self.revision)
         try:
             await self._exchange(b"GET", headers, b"", reader.read, repeatable=True)
         except BackendError as error:
             log.debug("backend.listen_ended", extra={"fields": {"backend": self.name, "reason": error.message}})
+
+    def _heard(self, message: Envelope) -> None:
+        self._attribution.heard(message, self.on_message)
 
     async def aclose(self) -> None:
         first, self._closed = not self._closed, True
@@ -332,46 +351,24 @@ class HttpTransport(Transport):
 
     def _let_go(self, connection: HttpConnection, is_surplus: Callable[[bytes], bool] | None) -> None:
         """Give the connection back, at once when its answer has ended; otherwise see whether it soon does."""
-        left = DRAIN_BYTES
-        try:
-            while not (connection.ended or connection.dead):
-                piece = connection.maybe_event()
-                if piece is None:
-                    self._spawn(self._drain(connection, is_surplus, left), self._drains)
-                    return
-                left -= weigh(piece, is_surplus)
-                if left < 0:
-                    connection.abort()
-        except BackendAnswerError:
-            connection.abort()
-        self._pool.release(connection)
-
-    async def _drain(self, connection: HttpConnection, is_surplus: Callable[[bytes], bool] | None, left: int) -> None:
-        try:
-            async with asyncio.timeout(DRAIN_TIMEOUT_S):
-                while left >= 0 and not connection.ended:
-                    left -= weigh(await connection.next_event(), is_surplus)
-        except (TimeoutError, BackendAnswerError):
-            connection.abort()
-        finally:
-            # Not complete: the pool drops it.
+        left = skim(connection, is_surplus)
+        if left is None:
             self._pool.release(connection)
+        else:
+            self._spawn(drain(connection, is_surplus, left, self._pool.release), self._drains)
 
     # Goodbyes.
 
     def _cancel_at_backend(self, call: BackendCall) -> None:
         """Tell a handshake-era backend that nobody waits any more; in the stateless era the closed connection does."""
-        if (
-            self.revision is None
-            or mcp.era_of(self.revision) is not HANDSHAKE
-            or call.method == "initialize"
-            or self._closed
-            or len(self._cancels) >= MAX_CANCELS
-        ):
+        if self.revision is None or mcp.era_of(self.revision) is not HANDSHAKE or call.method == "initialize":
             return
         params = orjson.dumps({"requestId": orjson.Fragment(call.id), "reason": "the client gave up or timed out"})
-        message = jsonrpc.notification("notifications/cancelled", params)
-        self._spawn(self._send_quietly(message), self._cancels)
+        self._send_soon(jsonrpc.notification("notifications/cancelled", params))
+
+    def _send_soon(self, message: bytes) -> None:
+        if not self._closed and len(self._cancels) < MAX_CANCELS:
+            self._spawn(self._send_quietly(message), self._cancels)
 
     async def _send_quietly(self, message: bytes) -> None:
         try:

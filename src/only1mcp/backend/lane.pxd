@@ -10,6 +10,7 @@ cdef class DirectLane:
     cdef public Pool pool
     cdef public DeadlineWatch _watch
     cdef public bint _closed
+    cdef public bint sole
     cdef public dict _heads
     cdef public dict _call_heads
     cdef public object _revision

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 from only1mcp.backend import direct
 from only1mcp.backend.base import BackendCall, Done
@@ -25,20 +25,32 @@ class Owner(direct.Owner, Protocol):
     revision: str | None
     session_id: str | None
 
+    def serve(self, owner: str) -> None:
+        """Note whose call is sent; sets `sole` when that need not be told any more."""
+
     def head_of(self, call: BackendCall) -> bytes | None:
         """Return what `maybe_prepare_post` makes of the headers of the call."""
+
+
+class Begun(Protocol):
+    """A call that waits for its answer: a direct one, or a plain one (`proxy/plain.py`)."""
+
+    def ordinary(self) -> DirectCall:
+        """Return it as a direct call."""
 
 
 class DirectLane:
     """The direct calls of one transport, and the heads of their requests."""
 
-    __slots__ = ("_call_heads", "_closed", "_heads", "_owner", "_revision", "_session_id", "_watch", "pool")
+    __slots__ = ("_call_heads", "_closed", "_heads", "_owner", "_revision", "_session_id", "_watch", "pool", "sole")
 
     def __init__(self, owner: Owner, pool: Pool) -> None:
         self._owner = owner
         self.pool = pool
         self._watch: DeadlineWatch | None = None
         self._closed = False
+        # All calls so far have had one owner, so that it has to be told of everyone's.
+        self.sole = True
         # By method and name, for the revision and the session that they name.
         self._heads: dict[tuple[str, str | None], bytes] = {}
         # Those of `tools/call` once more, by name.
@@ -60,6 +72,10 @@ class DirectLane:
         begun.begin(head)
         return begun.cancel
 
+    def serve(self, owner: str) -> None:
+        """Say whose call is sent, where that is asked (`sole`)."""
+        self._owner.serve(owner)
+
     def watch(self) -> DeadlineWatch:
         """Return the watch over the deadlines of its calls."""
         if self._watch is None:
@@ -78,6 +94,11 @@ class DirectLane:
         direct = DirectCall(self._owner, self.pool, self.watch(), call, connection, done)
         direct.take_over(deadline)
         return direct
+
+    def calls(self) -> list[DirectCall]:
+        """Return the calls that wait for their answers, the oldest first; those that were plain are so no more."""
+        calls = [] if self._watch is None else cast("list[Begun]", self._watch.calls())
+        return [call.ordinary() for call in calls]
 
     def close(self) -> None:
         """End the calls that are left."""

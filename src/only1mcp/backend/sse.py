@@ -113,7 +113,7 @@ class SseTransport(Transport):
             async with asyncio.timeout(call.timeout_s) as timeout:
                 self._calls[call.id] = SseCall(call, answer, TimeoutClock(timeout))
                 if call.asked is not None:
-                    self._attribution.serve(call.asked)
+                    self._attribution.serve(call.asked.owner)
                 await self._post_for(call.message, answer)
                 return await answer
         except TimeoutError:

@@ -167,7 +167,7 @@ class StdioTransport(Transport):
             self._deliver(self._receiver(message), message)
 
     def serves(self, asked: Asked) -> bool:
-        return self._attribution.serve(asked)
+        return self._attribution.serve(asked.owner)
 
     def answered_nobody(self, message: Envelope) -> None:
         assert message.id is not None

@@ -23,7 +23,7 @@ from only1mcp.proxy.public import as_public
 from only1mcp.proxy.route import Target, mirrored_of
 from only1mcp.proxy.tasks import may_hold
 from only1mcp.wire import jsonrpc, mcp
-from only1mcp.wire.eras import Caller, to_backend
+from only1mcp.wire.eras import NO_STAMP, Caller, stamp_of, to_backend
 from only1mcp.wire.eras import to_client as answer_to_client
 from only1mcp.wire.levels import rank_at, rank_of
 from only1mcp.wire.mcp import HANDSHAKE, NAMED_BY, STATELESS, Era
@@ -307,7 +307,7 @@ def to_client(exchange: Exchange, target: Target, method: str, answer: Answer) -
     Raise `BackendAnswerError` for an answer that cannot be translated.
     """
     assert exchange.era is not None
-    server_info = b"{}" if answer.era is exchange.era else orjson.dumps(answer.server_info)
+    server_info = NO_STAMP if answer.era is exchange.era else stamp_of(answer.server_info)
     message = answer.message
     status, body = answer_to_client(
         message, exchange.id, method, target.original, exchange.era, answer.era, server_info

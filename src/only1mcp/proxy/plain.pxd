@@ -47,8 +47,9 @@ cdef class KnownCall:
     cdef public str revision
     cdef public object _mark
     cdef public str _limit_key
+    cdef public str _owner
     cdef public str _token
-    cdef public bint _stateless
+    cdef public bint stateless
     cdef public bytes _meta
     cdef public bytes _version
     cdef public bint _by_tool
@@ -95,7 +96,7 @@ cdef class PlainCall:
     cpdef begin(self, bytes head)
 
     @cython.locals(
-        known=KnownCall, client=RepeatingConnection, message=bytes, endpoint=Endpoint, calls=PlainCalls,
+        known=KnownCall, client=RepeatingConnection, head=bytes, message=bytes, endpoint=Endpoint, calls=PlainCalls,
         duration_s=double
     )
     cpdef bint maybe_answered(self, bytes data, Py_ssize_t size) except -1

@@ -22,6 +22,7 @@ from only1mcp.backend.lane import MAX_DIRECT_BYTES
 from only1mcp.frontend.http_exchange import HttpExchange
 from only1mcp.frontend.letterhead import DatedHead
 from only1mcp.proxy.access import log_again, wanted
+from only1mcp.proxy.call import owner_of
 from only1mcp.proxy.exchange import COPIED_BYTES, JSON, Exchange, Snapshot
 from only1mcp.proxy.ratelimit import RateLimiter, caller_key
 from only1mcp.proxy.route import hash_key_of, to_item
@@ -137,7 +138,7 @@ class KnownCall:
         "_limit_key",
         "_mark",
         "_meta",
-        "_stateless",
+        "_owner",
         "_token",
         "_version",
         "calls",
@@ -148,6 +149,7 @@ class KnownCall:
         "principal",
         "revision",
         "session",
+        "stateless",
     )
 
     def __init__(self, calls: PlainCalls, exchange: Exchange, verdict: Verdict) -> None:
@@ -162,10 +164,11 @@ class KnownCall:
         self.era = verdict.era
         self.revision = exchange.revision
         self._mark = exchange.snapshot.mark
+        self._owner = owner_of(exchange)
         self._limit_key = caller_key(self.principal, exchange.http.peer)
         token = None if self.session is None else head.get(mcp.HEADER_SESSION)
         self._token = "" if token is None else token.decode("latin-1")
-        self._stateless = verdict.era is STATELESS
+        self.stateless = verdict.era is STATELESS
         routing = verdict.routing
         # What `_meta` must say, where the head says it of a call.
         said = None if routing is None or routing.plain_method != METHOD else routing.version
@@ -189,7 +192,7 @@ class KnownCall:
             return False
         began = perf_counter()
         text = _fast.maybe_call(data, size, snapshot.max_depth)
-        if text is None or (self._stateless and not self._agrees(text, octets)):
+        if text is None or (self.stateless and not self._agrees(text, octets)):
             return False
         route = calls.route(snapshot, text.name())
         if route is None or not self._may_call(route):
@@ -236,6 +239,8 @@ class KnownCall:
             calls.stage.leaves()
             lane.pool.release(connection)
             return False
+        if lane.sole:
+            lane.serve(self._owner)
         call = PlainCall(self, text, snapshot, route, endpoint, transport, peer, lane, connection, client)
         call.began = began
         call.started = started
@@ -334,7 +339,8 @@ class PlainCall:
         snapshot = self.snapshot
         if len(data) - size > COPIED_BYTES or (snapshot.rewrites and _may_change(snapshot, data)):
             return False
-        message = self.text.answer(client.head_of_answer(known.headers), data, size, self.number)
+        head = client.head_of_answer(known.headers)
+        message = self.text.answer(head, data, size, self.number, known.stateless)
         if message is None:
             return False
         self.connection.took_answer()

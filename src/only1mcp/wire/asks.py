@@ -5,6 +5,7 @@ MCP 2026-07-28 "Multi Round-Trip Requests"; 2025-11-25 "Elicitation", "Sampling"
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -45,6 +46,10 @@ RELAYED: Final[dict[str, Any]] = {
 }
 # The same to a connection that serves one client, whose changes of roots can be passed on.
 RELAYED_FOR_ONE: Final[dict[str, Any]] = RELAYED | {"roots": {"listChanged": True}}
+# With it in the `_meta` of its request a handshake server names what it asks, as servers of the stateless era do with
+# the keys of `inputRequests`: whoever answers without a user knows the question by it.
+META_INPUT_KEY: Final = "only1mcp/inputKey"
+_INPUT_KEY: Final = re.compile(rb'"[A-Za-z][A-Za-z0-9_.-]{0,63}"')
 # The deepest that is ever read (`scan`).
 MAX_DEPTH: Final = 1024
 _BRACE: Final = ord("{")
@@ -52,7 +57,7 @@ _BRACE: Final = ord("{")
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One thing asked: `key` names it in `inputRequests` (empty for a request of a server), `params` is a JSON text."""
+    """One thing asked: `key` names it in `inputRequests` (empty where it has no name), `params` is a JSON text."""
 
     key: str
     method: str
@@ -162,11 +167,16 @@ def with_inputs(request: Envelope, responses: Mapping[str, bytes], state: bytes 
 
 
 def for_stateless(ask: Ask) -> Ask:
-    """Return a handshake server's ask as `inputRequests` may hold it: without `elicitationId`, `task` and `_meta`."""
+    """Return a handshake server's ask as `inputRequests` may hold it: without `elicitationId`, `task` and `_meta`.
+
+    Its key is the name that the server has given it in `_meta`, if it has.
+    """
     if ask.params is None:
         return ask
+    name = _maybe_meta(ask, META_INPUT_KEY)
+    key = ask.key if name is None or not _INPUT_KEY.fullmatch(name) else name[1:-1].decode()
     drop = ("elicitationId", "task", "_meta")
-    return Ask(ask.key, ask.method, jsonrpc.edit_object(ask.params, (0, len(ask.params)), put={}, drop=drop))
+    return Ask(key, ask.method, jsonrpc.edit_object(ask.params, (0, len(ask.params)), put={}, drop=drop))
 
 
 def for_handshake(ask: Ask, id: bytes, elicitation_id: str | None = None) -> bytes:
@@ -242,12 +252,17 @@ def with_elicitation_ids(error: Envelope, give: Callable[[str], str]) -> bytes:
 
 def progress_token(ask: Ask) -> bytes | None:
     """Return the token (a JSON text) with which the server wants to hear of the client's progress."""
-    if ask.params is None or b"progressToken" not in ask.params:
+    return _maybe_meta(ask, "progressToken")
+
+
+def _maybe_meta(ask: Ask, name: str) -> bytes | None:
+    """Return a member of the `_meta` of the ask, as the JSON text that it is."""
+    if ask.params is None or name.rpartition("/")[2].encode() not in ask.params:
         return None
     meta = members(ask.params, 0, len(ask.params)).get("_meta")
     if meta is None or ask.params[meta[0]] != _BRACE:
         return None
-    span = members(ask.params, *meta).get("progressToken")
+    span = members(ask.params, *meta).get(name)
     return None if span is None else ask.params[slice(*span)]
 
 

@@ -7,7 +7,7 @@ Same era on both sides changes nothing but the id, the name or URI, and the prog
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -36,6 +36,7 @@ _HTTP_STATUS = {
     mcp.MISSING_CAPABILITY: 400,
     mcp.UNSUPPORTED_VERSION: 400,
 }
+NO_STAMP = b"{}"
 _PROGRESS_TOKEN = (b"progressToken",)
 # How the JSON text of a string or a number begins: the two types of a progress token.
 _TOKEN_STARTS = b'"-0123456789'
@@ -119,7 +120,7 @@ def own_params(era: Era, revision: str, caller: Caller, fields: dict[str, bytes]
 def to_client(
     answer: Envelope, id: bytes, method: str, uri: str | None, client: Era, backend: Era, server_info: bytes
 ) -> tuple[int, bytes]:
-    """Return HTTP status and body of the answer for a client of era `client`; `server_info` is the backend's, as JSON.
+    """Return HTTP status and body of the answer for a client of era `client`; `server_info` is from `stamp_of`.
 
     Raise `BackendAnswerError` for a result that this client's era cannot express, or that two readers could read
     differently, `HeadersRefused` for a tool call whose headers did not fit: those are ours to mend.
@@ -127,17 +128,27 @@ def to_client(
     try:
         if answer.kind == ERROR:
             return _error_to_client(answer, id=id, method=method, uri=uri, client=client, backend=backend)
-        if client is backend:
+        if client is backend and (answer.typed or client is HANDSHAKE):
             return 200, replace_id(answer, id)
         assert answer.result is not None
         fields = members(answer.data, *answer.result)
-        if client is STATELESS:
+        if client is backend:
+            if "resultType" in fields:
+                return 200, replace_id(answer, id)
+            value = _complete_result(answer.data, answer.result, fields, method)
+        elif client is STATELESS:
             value = _stateless_result(answer.data, answer.result, fields, method, server_info)
         else:
             value = _handshake_result(answer.data, answer.result, fields)
         return 200, jsonrpc.result(id, value)
     except ProtocolError as error:
         raise BackendAnswerError(f"the backend's answer cannot be used: {error.message}") from error
+
+
+def stamp_of(server_info: dict[str, Any]) -> bytes:
+    """Return what a backend said that it is (an `Implementation`), `{}` where the name or the version is missing."""
+    whole = all(isinstance(server_info.get(key), str) for key in ("name", "version"))
+    return orjson.dumps(server_info) if whole else NO_STAMP
 
 
 def http_status(code: int, client: Era) -> int:
@@ -173,11 +184,20 @@ def _stateless_result(data: bytes, span: Span, fields: dict[str, Span], method: 
         put["ttlMs"] = b"0"
         put["cacheScope"] = b'"private"'
     meta = fields.get("_meta")
-    stamp = {mcp.META_SERVER_INFO: server_info}
+    stamp = {} if server_info == NO_STAMP else {mcp.META_SERVER_INFO: server_info}
     if meta is not None and data[meta[0] : meta[0] + 1] == b"{":
-        put["_meta"] = jsonrpc.edit_object(data, meta, put=stamp)
-    else:
+        # Who the backend is it has said to us, whatever it says here.
+        put["_meta"] = jsonrpc.edit_object(data, meta, put=stamp, drop=(mcp.META_SERVER_INFO,))
+    elif stamp:
         put["_meta"] = jsonrpc.edit_object(b"{}", (0, 2), put=stamp)
+    return jsonrpc.edit_object(data, span, put=put, drop=("_meta",))
+
+
+def _complete_result(data: bytes, span: Span, fields: dict[str, Span], method: str) -> bytes:
+    """Return a result that does not say that it is complete (it may leave that out, we may not) as one that does."""
+    put = {"resultType": b'"complete"'}
+    if method in mcp.CACHEABLE:
+        put |= {name: text for name, text in (("ttlMs", b"0"), ("cacheScope", b'"private"')) if name not in fields}
     return jsonrpc.edit_object(data, span, put=put)
 
 

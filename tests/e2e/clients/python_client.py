@@ -22,7 +22,11 @@ async def main() -> None:
     else:
         server = sse_client(plan["url"]) if plan["url"].endswith("/sse") else plan["url"]
     async with Client(
-        server, mode=plan["mode"], elicitation_callback=elicit, sampling_callback=sample, list_roots_callback=roots
+        server,
+        mode=plan["mode"],
+        elicitation_callback=accept if "accepts" in plan else elicit,
+        sampling_callback=sample,
+        list_roots_callback=roots,
     ) as client:
         info = client.server_info
         report: dict[str, Any] = {
@@ -44,6 +48,16 @@ async def sample(context: Any, params: types.CreateMessageRequestParams) -> type
 
 async def roots(context: Any) -> types.ListRootsResult:
     return types.ListRootsResult(roots=[types.Root(uri="file:///home/ann")])
+
+
+async def accept(context: Any, params: Any) -> Any:
+    """Fill in every form with its defaults, and with something of the type where there is none."""
+    import mcp_types as types
+
+    samples = {"string": "some", "integer": 1, "number": 1.5, "boolean": True}
+    properties = getattr(params, "requested_schema", {}).get("properties", {})
+    content = {name: each.get("default", samples.get(each.get("type"))) for name, each in properties.items()}
+    return types.ElicitResult(action="accept", content=content)
 
 
 async def run(client: Client, method: str, params: dict[str, Any]) -> Any:
