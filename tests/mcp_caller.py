@@ -44,8 +44,9 @@ class Reply:
     def messages(self) -> list[dict[str, Any]]:
         if not self.streamed:
             return [json.loads(self.body)] if self.body else []
-        events = self.body.decode().split("\n\n")
-        return [json.loads(data) for event in events if (data := event.partition("data: ")[2])]
+        events = [event.split("\n") for event in self.body.decode().split("\n\n")]
+        texts = ["\n".join(line[6:] for line in event if line.startswith("data: ")) for event in events]
+        return [json.loads(text) for text in texts if text]
 
     @property
     def response(self) -> dict[str, Any]:

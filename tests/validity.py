@@ -141,8 +141,13 @@ def _definition(message: dict[str, Any], revision: str, asked: str | None) -> st
     if "method" in message:
         return _methods(revision).get(message["method"])
     if "result" in message:
-        if message["result"].get("resultType") == "input_required":
+        kind = message["result"].get("resultType")
+        if kind == "input_required":
             return "InputRequiredResult"
+        if kind == "task":
+            return "Result"  # what a task is, an extension says
+        if asked == "tools/call" and "task" in message["result"] and "CreateTaskResult" in _definitions(revision)[1]:
+            return "CreateTaskResult"
         return RESULTS.get(asked or "")
     return next(name for name in ERRORS if name in _definitions(revision)[1])
 

@@ -104,7 +104,8 @@ def reading(name: str) -> Any:
         uri = call.params["uri"]
         meta = {"ui": {"csp": {"connectDomains": ["https://x"]}, "prefersBorder": False, "domain": name}}
         content = {"uri": uri, "mimeType": MIME, "text": f"<html>{name}</html>", "_meta": meta}
-        return {"contents": [content], "_meta": {"k": 1}}
+        hints = {} if call.backend.era == "handshake" else {"ttlMs": 0, "cacheScope": "private"}
+        return {"contents": [content], "_meta": {"k": 1}, **hints}
 
     return read
 

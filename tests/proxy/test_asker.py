@@ -90,6 +90,7 @@ async def test_the_backend_is_told_what_can_be_asked() -> None:
         "sampling": {"tools": {}, "context": {}},
         "elicitation": {"form": {}, "url": {}},
         "roots": {},
+        "extensions": {"io.modelcontextprotocol/ui": {"mimeTypes": ["text/html;profile=mcp-app"]}},
     }
 
 

@@ -364,6 +364,7 @@ async def test_other_eras_go_the_ordinary_way() -> None:
             assert here.plain is None
 
 
+@pytest.mark.unchecked("some of them are no valid results")
 async def test_answers_that_are_no_results() -> None:
     outcomes: list[Any] = []
 
@@ -397,7 +398,8 @@ async def test_answers_that_are_no_results() -> None:
             assert (await after(Fault(code=-32000, message="no"))).error["message"] == "no"
             assert (await after({"content": [], "isError": True})).result["isError"] is True
             assert (await after("progress")).text == "streamed"
-            assert (await after('{"jsonrpc":"2.0","id":ID,"result":{"a":1e5}}')).result == {"a": 1e5}
+            result = (await after('{"jsonrpc":"2.0","id":ID,"result":{"a":1e5}}')).result
+            assert result == {"a": 1e5} | ({"resultType": "complete"} if era == STATELESS else {})
             for broken in (
                 "nothing",
                 '{"jsonrpc":"2.0","id":77,"result":{}}',
@@ -617,6 +619,49 @@ async def test_another_session_cannot_cancel() -> None:
         assert here.plain is not None
         here.backend.release.set()
         assert (await here.caller.reply()).text == "released"
+
+
+async def test_whose_call_a_backend_speaks_in_is_known_of_plain_calls_too() -> None:
+    async with holding(HANDSHAKE) as here, Caller(here.caller.port) as other:
+        (endpoint,) = here.worker.registry.endpoints.values()
+        assert endpoint.transport is not None
+        lane = endpoint.transport.lane
+        assert lane is not None
+        assert lane.sole
+        # Something comes over the backend's own stream: the calls that wait are looked through.
+        (call,) = lane.calls()
+        assert here.plain is None
+        assert call.call.asked is not None
+        assert (call.call.asked.owner, call.call.asked.in_session) == (here.client._known.session.id, True)
+        here.backend.release.set()
+        assert (await here.caller.reply()).text == "released"
+        await other.initialize()
+        for _ in range(ORDINARY_CALLS + 1):
+            await here.call("hold")
+        assert lane.sole
+        await other.call("echo", text="x")
+        assert not lane.sole
+
+
+async def test_plain_calls_of_several_owners_are_noticed() -> None:
+    async with scene(HANDSHAKE) as here, Caller(here.caller.port) as other:
+        await here.warm()
+        await other.initialize()
+        (endpoint,) = here.worker.registry.endpoints.values()
+        assert endpoint.transport is not None
+        lane = endpoint.transport.lane
+        assert lane is not None
+        for _ in range(ORDINARY_CALLS):
+            await other.call("echo", text="x")
+        # As if nobody had been served yet, so that only plain calls tell who is.
+        attribution = endpoint.transport._attribution  # type: ignore[attr-defined]
+        lane.sole, attribution.shared, attribution._owner = True, False, None
+        ordinary = here.ordinary_calls
+        await here.call(text="x")
+        assert lane.sole
+        await other.call("echo", text="x")
+        assert not lane.sole
+        assert here.ordinary_calls == ordinary
 
 
 @pytest.mark.parametrize("era", ERAS)
