@@ -24,7 +24,6 @@ STEADY_S: Final = 60.0
 # The guard may be busy ending groups (about 3 s) when it is told to leave.
 LEAVE_GRACE_S: Final = 6.0
 
-_PROGRAM: Final = str(Path(__file__).with_name("guard_main.py"))
 # A Python built with a shared library finds it by one of these; the guard needs nothing else.
 _ENVIRONMENT: Final = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "DYLD_FALLBACK_LIBRARY_PATH")
 
@@ -113,7 +112,7 @@ class Guard:
             raise
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", _PROGRAM],
+                _command(),
                 stdin=theirs,
                 stdout=their_end,
                 stderr=subprocess.DEVNULL,
@@ -178,3 +177,10 @@ class Guard:
         if self._pipe is not None:
             os.close(self._pipe)
             self._pipe = None
+
+
+def _command() -> list[str]:
+    # The static binary is not Python: it has this program in it, and no file of it beside it.
+    if getattr(sys, "frozen", False):
+        return [sys.executable, "-m", "only1mcp.backend.guard_main"]
+    return [sys.executable, "-I", "-S", str(Path(__file__).with_name("guard_main.py"))]
