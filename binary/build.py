@@ -43,6 +43,7 @@ ARCHIVES = ("-lssl", "-lcrypto", "-lexpat", "-lz")
 # What apt-get calls the files that must be there, beside gcc, make and dpkg-dev.
 NEEDED = {
     "libpython": "python3-dev",
+    "bluetooth/bluetooth.h": "libbluetooth-dev",  # Debian's pyconfig.h says that it is there
     "libssl.a": "libssl-dev",
     "libcrypto.a": "libssl-dev",
     "libexpat.a": "libexpat1-dev",
@@ -80,6 +81,8 @@ def check(archive: Path) -> None:
     missing = [] if archive.is_file() else [NEEDED["libpython"]]
     for name, debian in NEEDED.items():
         if name.endswith(".a") and not Path(output("cc", f"-print-file-name={name}")).is_absolute():
+            missing.append(debian)
+        if name.endswith(".h") and not Path("/usr/include", name).is_file():
             missing.append(debian)
     for program, debian in (("cargo", "cargo-web"), ("rustc", "rustc-web"), ("dpkg-source", "dpkg-dev")):
         if shutil.which(program) is None:

@@ -115,14 +115,15 @@ def fetch(folder: Path) -> Path:
 def sources_of_apt(folder: Path) -> list[str]:
     """Return options with which apt-get knows the sources of the Debian repositories that it is set up for."""
     for file in [Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*"))]:
-        if not file.is_file():
+        # As apt-get does: files of other names are not meant to be read.
+        if not file.is_file() or file.suffix not in (".list", ".sources"):
             continue
         text = file.read_text(encoding="utf-8")
         if file.suffix == ".sources":
             text = re.sub(r"^Types:.*$", "Types: deb-src", text, flags=re.MULTILINE)
         else:
             text = re.sub(r"^deb\s", "deb-src ", text, flags=re.MULTILINE)
-        (folder / "parts" / (file.stem + (file.suffix if file.suffix == ".sources" else ".list"))).write_text(text)
+        (folder / "parts" / file.name).write_text(text, encoding="utf-8")
     options = {
         "Dir::Etc::SourceList": "/dev/null",
         "Dir::Etc::SourceParts": folder / "parts",
