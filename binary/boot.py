@@ -82,8 +82,9 @@ def main(data: dict[str, dict[str, bytes]]) -> None:
     if sys.argv[1:2] == ["-m"] and sys.argv[2:3] and sys.argv[2] in PROGRAMS:
         import runpy
 
-        del sys.argv[1]
-        runpy.run_module(sys.argv[1], run_name="__main__", alter_sys=True)
+        name = sys.argv[2]
+        del sys.argv[1:3]
+        runpy.run_module(name, run_name="__main__", alter_sys=True)
         sys.exit(0)
     from only1mcp.cli import main as command_line
 

@@ -55,7 +55,8 @@ NEEDED = {
 
 def main() -> None:
     target = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "dist" / f"only1mcp-linux-{platform.machine()}"
-    archive = Path(sysconfig.get_config_var("LIBPL"), f"libpython3.{sys.version_info.minor}.a")
+    # The one that can lie anywhere: addresses of the binary are random.
+    archive = Path(sysconfig.get_config_var("LIBPL"), f"libpython3.{sys.version_info.minor}-pic.a")
     check(archive)
     requirements = dependencies()
     OBJECTS.mkdir(parents=True, exist_ok=True)

@@ -36,7 +36,7 @@ LEFT_OUT = frozenset(
         "turtledemo",
         "unittest",
         "venv",
-        "wsgiref",
+       
         "xmlrpc",
     ]
 )
@@ -46,12 +46,10 @@ HERE = Path(__file__).parent
 def write(folder: Path, roots: Sequence[Path], builtin: Sequence[str], initializer: Callable[[str], str]) -> None:
     """Write the three files; a module that is both in `builtin` and below a root is taken from `builtin`."""
     found = {name: file for name, file in modules(Path(sysconfig.get_path("stdlib"))) if top(name) not in LEFT_OUT}
-    data: dict[str, dict[str, bytes]] = {}
     for root in roots:
         found |= dict(modules(root))
-        for name, file in list(modules(root)):
-            if file.name == "__init__.py" and (files := beside(file.parent)):
-                data[name] = files
+    packages = {name: file.parent for name, file in found.items() if file.name == "__init__.py"}
+    data = {name: files for name, folder in packages.items() if (files := beside(folder))}
     code = {
         name: (compiled(name, file), file.name == "__init__.py") for name, file in found.items() if name not in builtin
     }
@@ -105,6 +103,7 @@ def beside(folder: Path) -> dict[str, bytes]:
 
 
 def compiled(name: str, file: Path) -> bytes:
+    shown = name.replace(".", "/") + ("/__init__.py" if file.name == "__init__.py" else ".py")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of code that is not ours
-        return marshal.dumps(compile(file.read_bytes(), name.replace(".", "/") + ".py", "exec", dont_inherit=True))
+        return marshal.dumps(compile(file.read_bytes(), shown, "exec", dont_inherit=True))
