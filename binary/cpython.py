@@ -74,7 +74,8 @@ def listed() -> dict[str, list[str]]:
 
 def compile_module(module: str, sources: list[str], folder: Path, objects: Path, flags: Sequence[str]) -> None:
     include = sysconfig.get_path("include")
-    extra = [f"-I{include}", f"-I{include}/internal", f"-I{folder}", "-DPy_BUILD_CORE_BUILTIN", "-fwrapv", "-w"]
+    extra = [f"-I{include}", f"-I{include}/internal", f"-I{folder}", f"-ffile-prefix-map={folder}=Modules"]
+    extra += ["-DPy_BUILD_CORE_BUILTIN", "-fwrapv", "-w"]
     if module == "_decimal":
         library = folder / "_decimal" / "libmpdec"
         sources = [*sources, *(f"_decimal/libmpdec/{name}.c" for name in DECIMAL)]

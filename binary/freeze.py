@@ -36,7 +36,6 @@ LEFT_OUT = frozenset(
         "turtledemo",
         "unittest",
         "venv",
-       
         "xmlrpc",
     ]
 )

@@ -18,11 +18,12 @@ from tests.e2e.processes import Process, descendants, free_port, is_alive, until
 SIZE_LIMIT = 45_000_000
 NOBODY = 65532
 GONE_S = 10.0
+CHROOT = shutil.which("chroot", path=os.defpath + ":/usr/sbin:/sbin") or ""
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the static binary is for Linux")
 needs_root = pytest.mark.skipif(
-    not hasattr(os, "geteuid") or os.geteuid() != 0 or shutil.which("chroot") is None, reason="chroot needs root"
+    not hasattr(os, "geteuid") or os.geteuid() != 0 or not CHROOT, reason="chroot needs root"
 )
 
 
@@ -45,7 +46,7 @@ def empty(binary: Path, tmp_path: Path) -> Path:
 
 
 def inside(root: Path, *arguments: str) -> list[str]:
-    return ["chroot", f"--userspec={NOBODY}:{NOBODY}", str(root), "/only1mcp", *arguments]
+    return [CHROOT, f"--userspec={NOBODY}:{NOBODY}", str(root), "/only1mcp", *arguments]
 
 
 @pytest.fixture
@@ -85,7 +86,7 @@ def test_it_is_one_file_that_loads_nothing(binary: Path) -> None:
 def test_it_holds_no_path_of_the_machine_it_was_built_on(binary: Path) -> None:
     octets = binary.read_bytes()
     assert str(Path(__file__).parents[2]).encode() not in octets
-    assert b"/.cargo/registry" not in octets
+    assert f"{Path.home()}/.cargo".encode() not in octets
 
 
 def test_nothing_outside_has_a_say_in_what_is_run(binary: Path, tmp_path: Path) -> None:

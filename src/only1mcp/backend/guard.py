@@ -103,19 +103,23 @@ class Guard:
 
     def _spawn(self) -> None:
         assert self._loop is not None
-        theirs, pipe = os.pipe()
+        opened: list[int] = []
         try:
-            alive, their_end = os.pipe()
+            for _ in range(3):
+                opened += os.pipe()
         except OSError:
-            os.close(theirs)
-            os.close(pipe)
+            for fd in opened:
+                os.close(fd)
             raise
+        theirs, pipe, alive, their_end, unread, nowhere = opened
+        # Not /dev/null: where the static binary runs there may be no /dev.
+        os.close(unread)
         try:
             self._process = subprocess.Popen(
                 _command(),
                 stdin=theirs,
                 stdout=their_end,
-                stderr=subprocess.DEVNULL,
+                stderr=nowhere,
                 env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
                 cwd="/",
                 start_new_session=True,
@@ -125,8 +129,8 @@ class Guard:
             os.close(alive)
             raise
         finally:
-            os.close(theirs)
-            os.close(their_end)
+            for fd in (theirs, their_end, nowhere):
+                os.close(fd)
         os.set_blocking(pipe, False)
         self._pipe, self._alive = pipe, alive
         self._started = self._loop.time()
