@@ -27,6 +27,7 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import UUID
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -42,8 +43,8 @@ CALL = {
     "id": 1,
     "method": "tools/call",
     "params": {
-        "name": "echo",
-        "arguments": {"text": "hello"},
+        "name": "uuid",
+        "arguments": {},
         "_meta": {mcp.META_VERSION: mcp.LATEST_STATELESS, mcp.META_CAPABILITIES: {}},
     },
 }
@@ -52,7 +53,7 @@ HEADERS = {
     "Accept": "application/json, text/event-stream",
     "MCP-Protocol-Version": mcp.LATEST_STATELESS,
     "Mcp-Method": "tools/call",
-    "Mcp-Name": "echo",
+    "Mcp-Name": "uuid",
 }
 
 
@@ -133,7 +134,7 @@ def is_answered(url: str) -> bool:
             connection.request("POST", parts.path, json.dumps(CALL), HEADERS)
             reply = connection.getresponse()
             text = reply.read()
-            return reply.status == 200 and json.loads(text)["result"]["content"][0]["text"] == "hello"
+            return reply.status == 200 and bool(UUID(json.loads(text)["result"]["content"][0]["text"]))
         finally:
             connection.close()
     return False
