@@ -1,6 +1,6 @@
 """Measure what each artifact costs to install and start: its size, `--version`, and the first answered call.
 
-usage: measure_install.py ARTIFACT... [--rounds N] [--output FILE]
+usage: measure_install.py ARTIFACT... [--rounds N] [--verified TEXT] [--output FILE]
 
 An artifact is a wheel or a source distribution (installed into a fresh environment), or an executable file. Rows are
 printed as JSON; with --output they take the place of those of the same artifacts in the file, and others stay.
@@ -61,9 +61,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure size and start of wheels, source distributions and binaries.")
     parser.add_argument("artifacts", nargs="+", type=Path, metavar="ARTIFACT")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--verified", help="where it was used, and how; default: today, on this system")
     parser.add_argument("--output", type=Path, help="a file of rows, such as docs/install.json")
     given = parser.parse_args()
-    rows = [measure(artifact, given.rounds) for artifact in given.artifacts]
+    if given.rounds < 1:
+        parser.error("--rounds: expected 1 or more")
+    rows = [measure(artifact, given.rounds, given.verified) for artifact in given.artifacts]
     if given.output is not None:
         known = json.loads(given.output.read_text(encoding="utf-8")) if given.output.is_file() else []
         merged = {row["artifact"]: row for row in [*known, *rows]}
@@ -71,7 +74,7 @@ def main() -> None:
     print(json.dumps(rows, indent=2))
 
 
-def measure(artifact: Path, rounds: int) -> dict[str, Any]:
+def measure(artifact: Path, rounds: int, verified: str | None) -> dict[str, Any]:
     """Return the row of one artifact."""
     with tempfile.TemporaryDirectory(prefix="only1mcp-install-") as name:
         program = installed(artifact, Path(name))
@@ -80,7 +83,7 @@ def measure(artifact: Path, rounds: int) -> dict[str, Any]:
             "size_bytes": artifact.stat().st_size,
             "start_ms": median(rounds, lambda: version_ms(program)),
             "first_call_ms": median(rounds, lambda: first_call_ms(program, Path(name))),
-            "verified": f"{dt.datetime.now(dt.UTC):%Y-%m-%d}, {system()} {platform.machine()}",
+            "verified": verified or f"{dt.datetime.now(dt.UTC):%Y-%m-%d}, {system()} {platform.machine()}",
         }
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import platform
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -15,6 +18,7 @@ from pathlib import Path
 import pytest
 from tests.e2e.processes import Process, descendants, free_port, is_alive, until
 
+ROOT = Path(__file__).parents[2]
 SIZE_LIMIT = 45_000_000
 NOBODY = 65532
 GONE_S = 10.0
@@ -85,7 +89,7 @@ def test_it_is_one_file_that_loads_nothing(binary: Path) -> None:
 
 def test_it_holds_no_path_of_the_machine_it_was_built_on(binary: Path) -> None:
     octets = binary.read_bytes()
-    assert str(Path(__file__).parents[2]).encode() not in octets
+    assert str(ROOT).encode() not in octets
     assert f"{Path.home()}/.cargo".encode() not in octets
 
 
@@ -160,6 +164,19 @@ def test_every_command_works_in_an_empty_root(run: Run, empty: Path, tmp_path: P
         assert proxy.wait() == 0
     until(lambda: not any(map(is_alive, below)), GONE_S, "the children are gone")
     assert sorted(one.name for one in empty.iterdir()) == ["c.yaml", "etc", "only1mcp"]
+
+
+def test_the_command_in_the_readme_starts_it(binary: Path, tmp_path: Path) -> None:
+    _, _, section = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Install")
+    (line,) = re.findall(r"^    (dist/only1mcp\S+ .*)$", section.partition("\n## ")[0], re.MULTILINE)
+    name, *arguments = shlex.split(line.replace("x86_64", platform.machine()))
+    assert name == str(binary.relative_to(ROOT))
+    env = {"ONLY1MCP_PORT": "0", "ONLY1MCP_METRICS_PORT": "0"}
+    with Process([str(binary), *arguments], tmp_path / "log", env=env) as proxy:
+        url = proxy.wait_for_line(r"listens on (\S+)$")[1]
+        proxy.wait_for_line(r"^try it")
+        (pasted,) = re.findall(rf"^  (\S+ call --url {re.escape(url)} .*)$", proxy.output, re.MULTILINE)
+        assert subprocess.run(pasted, shell=True, capture_output=True, timeout=30, check=True).stdout == b"hello\n"
 
 
 def test_ctrl_c_ends_it_and_nothing_is_left(binary: Path, tmp_path: Path) -> None:
