@@ -34,7 +34,7 @@ ENTRYPOINT ["/usr/local/bin/only1mcp"]
 CMD ["start"]
 
 FROM scratch AS image
-ARG VERSION=0.1.0
+ARG VERSION=unknown
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="Only1MCP" \
       org.opencontainers.image.description="One MCP endpoint in front of any number of MCP servers" \

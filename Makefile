@@ -133,7 +133,8 @@ image: binary ## Build the container image around the static binary
 	mkdir -p build/image
 	cp $(BINARY) build/image/only1mcp
 	cp /etc/ssl/certs/ca-certificates.crt build/image/
-	$(BUILDER) build $(IMAGE_ARGS) --build-context binary=build/image -t $(IMAGE) .
+	$(BUILDER) build $(IMAGE_ARGS) --build-context binary=build/image -t $(IMAGE) \
+		--build-arg VERSION="$$(sed -n 's/^__version__ = "\(.*\)"/\1/p' src/only1mcp/__init__.py)" .
 
 # What releases and deployments need; the workflows run these, and each runs here as well (docs/release.md). Names of
 # tags and the like reach the scripts through the environment: neither make nor the shell looks into them.

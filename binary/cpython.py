@@ -119,12 +119,7 @@ def sources_of_apt(folder: Path) -> list[str]:
         # As apt-get does: files of other names are not meant to be read.
         if not file.is_file() or file.suffix not in (".list", ".sources"):
             continue
-        text = file.read_text(encoding="utf-8")
-        if file.suffix == ".sources":
-            text = re.sub(r"^Types:.*$", "Types: deb-src", text, flags=re.MULTILINE)
-        else:
-            text = re.sub(r"^deb\s", "deb-src ", text, flags=re.MULTILINE)
-        (folder / "parts" / file.name).write_text(text, encoding="utf-8")
+        (folder / "parts" / file.name).write_text(of_sources(file.name, file.read_text(encoding="utf-8")))
     options = {
         "Dir::Etc::SourceList": "/dev/null",
         "Dir::Etc::SourceParts": folder / "parts",
@@ -132,3 +127,11 @@ def sources_of_apt(folder: Path) -> list[str]:
         "APT::Sandbox::User": "root",
     }
     return [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+
+
+def of_sources(name: str, text: str) -> str:
+    """Return a list of apt's as one of the same repositories' sources, of which there may have been some in it."""
+    if name.endswith(".sources"):
+        return re.sub(r"^Types:.*$", "Types: deb-src", text, flags=re.MULTILINE)
+    lines = [line for line in text.splitlines() if line.startswith(("deb ", "deb\t"))]
+    return "".join(f"deb-src{line[3:]}\n" for line in lines)
