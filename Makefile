@@ -21,7 +21,7 @@ BUILT := $(VENV)/.stamp-built
 DEV := $(VENV)/.stamp-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-quick lint format coverage bench bench-peers conformance matrix debug sdist wheel sdist-check clean
+.PHONY: help build run test test-quick lint format coverage bench bench-peers conformance matrix debug sdist wheel sdist-check binary image clean
 .PHONY: packages test-portable lint-workflows lint-scripts licenses audit sbom wheel-published bench-compare bench-comment release-check
 .PHONY: checksums github-release image-push image-index deploy smoke-test announce
 
@@ -120,6 +120,22 @@ wheel: $(DEV) ## Build a wheel for this machine into dist/, from the source dist
 sdist-check: $(DEV) ## Install the source distribution with, without and with a broken compiler, and use each
 	$(BIN)/python scripts/sdist_check.py
 
+# Debian's own interpreter: its development package has what is linked. binary/debian.txt lists what else is needed.
+BINARY ?= dist/only1mcp-linux-$(shell uname -m)
+BINARY_PYTHON ?= /usr/bin/python3
+binary: ## Build the static binary into dist/ (on Debian)
+	@$(BINARY_PYTHON) -m binary.build $(BINARY)
+
+# buildah and podman take the same arguments: make image BUILDER="buildah --storage-driver vfs"
+BUILDER ?= docker
+IMAGE ?= only1mcp
+image: binary ## Build the container image around the static binary
+	mkdir -p build/image
+	cp $(BINARY) build/image/only1mcp
+	cp /etc/ssl/certs/ca-certificates.crt build/image/
+	$(BUILDER) build $(IMAGE_ARGS) --build-context binary=build/image -t $(IMAGE) \
+		--build-arg VERSION="$$(sed -n 's/^__version__ = "\(.*\)"/\1/p' src/only1mcp/__init__.py)" .
+
 # What releases and deployments need; the workflows run these, and each runs here as well (docs/release.md). Names of
 # tags and the like reach the scripts through the environment: neither make nor the shell looks into them.
 packages: ## Install the Debian packages that tests use
@@ -163,7 +179,6 @@ checksums: ## Write dist/SHA256SUMS
 github-release: ## Make the GitHub release of VERSION from dist/
 	@scripts/github_release.sh "$$VERSION" dist
 
-BUILDER ?= docker
 image-push: ## Push IMAGE to its registry
 	$(BUILDER) push "$$IMAGE"
 

@@ -618,6 +618,17 @@ def test_the_jwt_variable_comes_before_the_file(place):
     ]
 
 
+def test_text_in_place_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "servers").mkdir()
+    (tmp_path / "servers" / "a.yaml").write_text("{id: machine, transport: stdio, command: x}")
+    loaded = load(
+        None, {"ONLY1MCP_CONFIG_PATH": "/nonexistent"}, {"proxy.port": 81}, system=tmp_path, text=b'version: "1.0"'
+    )
+    assert (loaded.config.proxy.port, loaded.config.servers, loaded.source, loaded.files) == (81, (), None, ())
+    with pytest.raises(ConfigError, match="configuration:1:1"):
+        load(None, {}, {}, text=b"nonsense: 1")
+
+
 def test_profiles(place):
     body = """proxy: {host: "${HOST_OF_PRODUCTION}"}
 servers: [{id: a, transport: stdio, command: x}]

@@ -24,7 +24,6 @@ STEADY_S: Final = 60.0
 # The guard may be busy ending groups (about 3 s) when it is told to leave.
 LEAVE_GRACE_S: Final = 6.0
 
-_PROGRAM: Final = str(Path(__file__).with_name("guard_main.py"))
 # A Python built with a shared library finds it by one of these; the guard needs nothing else.
 _ENVIRONMENT: Final = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "DYLD_FALLBACK_LIBRARY_PATH")
 
@@ -104,19 +103,23 @@ class Guard:
 
     def _spawn(self) -> None:
         assert self._loop is not None
-        theirs, pipe = os.pipe()
+        opened: list[int] = []
         try:
-            alive, their_end = os.pipe()
+            for _ in range(3):
+                opened += os.pipe()
         except OSError:
-            os.close(theirs)
-            os.close(pipe)
+            for fd in opened:
+                os.close(fd)
             raise
+        theirs, pipe, alive, their_end, unread, nowhere = opened
+        # Not /dev/null: where the static binary runs there may be no /dev.
+        os.close(unread)
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", _PROGRAM],
+                _command(),
                 stdin=theirs,
                 stdout=their_end,
-                stderr=subprocess.DEVNULL,
+                stderr=nowhere,
                 env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
                 cwd="/",
                 start_new_session=True,
@@ -126,8 +129,8 @@ class Guard:
             os.close(alive)
             raise
         finally:
-            os.close(theirs)
-            os.close(their_end)
+            for fd in (theirs, their_end, nowhere):
+                os.close(fd)
         os.set_blocking(pipe, False)
         self._pipe, self._alive = pipe, alive
         self._started = self._loop.time()
@@ -178,3 +181,10 @@ class Guard:
         if self._pipe is not None:
             os.close(self._pipe)
             self._pipe = None
+
+
+def _command() -> list[str]:
+    # The static binary is not Python: it has this program in it, and no file of it beside it.
+    if getattr(sys, "frozen", False):
+        return [sys.executable, "-m", "only1mcp.backend.guard_main"]
+    return [sys.executable, "-I", "-S", str(Path(__file__).with_name("guard_main.py"))]

@@ -8,7 +8,6 @@ import shlex
 import shutil
 import socket
 import sys
-import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -69,10 +68,8 @@ def _demo(closing: ExitStack, overrides: dict[str, Any]) -> Loaded:
             {"id": "demo-http", "transport": "http", "url": closing.enter_context(http_server())},
         ],
     }
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "demo.yaml"
-        file.write_text(json.dumps(values).replace("${", "$${"), encoding="utf-8")  # JSON is YAML
-        return load(file, os.environ, overrides, system=Path(folder))
+    # JSON is YAML. No file: where this runs there may be no folder to write to.
+    return load(None, os.environ, overrides, text=json.dumps(values).replace("${", "$${").encode())
 
 
 def _metrics_port(port: int | None) -> int:

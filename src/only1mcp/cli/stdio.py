@@ -55,9 +55,10 @@ def _take_streams() -> tuple[int, int]:
     """
     fd_in, fd_out = os.dup(0), os.dup(1)
     sys.stdout.flush()
-    nothing = os.open(os.devnull, os.O_RDONLY)
+    nothing, end = os.pipe()  # not /dev/null: where the static binary runs there may be no /dev
     os.dup2(nothing, 0)
     os.close(nothing)
+    os.close(end)
     os.dup2(2, 1)
     if os.name == "posix":
         for fd in (fd_in, fd_out):

@@ -26,7 +26,7 @@ from only1mcp.config.messages import Mark, Problems, join_path, listed, printabl
 from only1mcp.config.notices import notices
 from only1mcp.config.rules import Rules
 from only1mcp.config.schema import JWT, TLS, Admin, ApiKey, BackendAuth, BackendConfig, Config, Output, State
-from only1mcp.config.source import Node, directory_of, overlay, read_file, tree
+from only1mcp.config.source import Node, directory_of, overlay, parse, read_file, tree
 from only1mcp.config.variables import VariableError, expand
 from only1mcp.errors import ConfigError
 
@@ -58,14 +58,24 @@ class Loaded(msgspec.Struct, frozen=True):
 
 
 def load(
-    path: Path | None, env: Mapping[str, str], overrides: Mapping[str, Any], *, system: Path = SYSTEM_FOLDER
+    path: Path | None,
+    env: Mapping[str, str],
+    overrides: Mapping[str, Any],
+    *,
+    system: Path = SYSTEM_FOLDER,
+    text: bytes | None = None,
 ) -> Loaded:
     """Return the configuration in force; raise `ConfigError` with every problem found.
 
     `overrides` are flags: dotted paths and their values, None meaning not given. `system` is the machine's folder.
+    `text` is read in place of any file.
     """
     problems = Problems()
-    source, root = _find(path, env, problems, system)
+    source: Path | None = None
+    if text is None:
+        source, root = _find(path, env, problems, system)
+    else:
+        root = parse(text, "configuration", problems)
     if root is not None and root.value is None:
         problems.add(root.mark, "", 'the file is empty; expected at least version: "1.0"')
     elif root is not None and not isinstance(root.value, dict):
@@ -83,7 +93,8 @@ def load(
     warnings: list[str] = []
     merged = _with_environment(chosen, env, problems, warnings)
     merged = overlay(merged, tree(Mark("command line"), {k: v for k, v in overrides.items() if v is not None}))
-    files = [source, *_add_servers(merged, env, problems, source, system)]
+    files = [] if source is None else [source]
+    files += _add_servers(merged, env, problems, source, system)
 
     credentials = Credentials(env, problems)
     hooks: dict[type, Callable[[dict[str, Any], Node], None]] = {
@@ -211,7 +222,9 @@ def _with_environment(root: Node, env: Mapping[str, str], problems: Problems, wa
     return root
 
 
-def _add_servers(root: Node, env: Mapping[str, str], problems: Problems, source: Path, system: Path) -> list[Path]:
+def _add_servers(
+    root: Node, env: Mapping[str, str], problems: Problems, source: Path | None, system: Path
+) -> list[Path]:
     """Append the backends of `servers_dir` to the tree; return the files that they came from."""
     given = root.get("servers_dir")
     mark, path = Mark(str(system / "servers")), ""
@@ -224,7 +237,7 @@ def _add_servers(root: Node, env: Mapping[str, str], problems: Problems, source:
             return []
         mark, path = given.mark, given.path
         folder = directory_of(mark) / name
-    elif source.absolute().parent == system.absolute() and (system / "servers").is_dir():
+    elif source and source.absolute().parent == system.absolute() and (system / "servers").is_dir():
         folder = system / "servers"
     else:
         return []

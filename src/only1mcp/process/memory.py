@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
-from typing import Final
+import sys
+from importlib import import_module
+from typing import Any, Final
 
 # From malloc.h of glibc; other C libraries have no such function.
 _M_TRIM_THRESHOLD: Final = -1
@@ -19,6 +20,13 @@ MAPPED_ABOVE_BYTES: Final = 1024 * 1024
 def keep_freed_memory() -> bool:
     """Have freed memory used again instead of given back; return whether this C library can be told so."""
     with contextlib.suppress(OSError, AttributeError, TypeError):  # TypeError: on Windows there is no CDLL(None)
-        mallopt = ctypes.CDLL(None).mallopt
+        mallopt = _mallopt()
         return bool(mallopt(_M_TRIM_THRESHOLD, KEPT_BYTES) and mallopt(_M_MMAP_THRESHOLD, MAPPED_ABOVE_BYTES))
     return False
+
+
+def _mallopt() -> Any:
+    # In the static binary there are no symbols to look up: it brings the function along.
+    if getattr(sys, "frozen", False):
+        return import_module("_only1mcp_binary").mallopt
+    return import_module("ctypes").CDLL(None).mallopt
