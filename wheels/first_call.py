@@ -1,0 +1,156 @@
+"""Starts Only1MCP with its demo backends, shakes hands, makes one call and stops it; tells how long that took.
+
+usage: first_call.py [--runs N] COMMAND...    such as: first_call.py only1mcp, or first_call.py docker run -i ...
+
+Prints the median over the runs as JSON: `start_ms` until it says where it listens, `first_call_ms` until the first call
+is answered, both since the command was launched. Needs nothing but the standard library.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import threading
+import time
+import urllib.parse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+# One run, on a slow emulator, before everything that hangs is ended.
+TIMEOUT_S = float(os.environ.get("FIRST_CALL_TIMEOUT_S", "60"))
+REVISION = "2025-11-25"
+WINDOWS = os.name == "nt"
+
+
+class Timing(NamedTuple):
+    start_ms: float
+    first_call_ms: float
+
+
+class Failed(Exception):
+    """It did not start, answer or stop as it should; the message has what it said."""
+
+
+def first_call(command: Sequence[str | Path]) -> Timing:
+    """Run `COMMAND start --demo` once, from start to end; raise `Failed`."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ONLY1MCP_")}
+    environment |= {"PYTHONWARNINGS": "ignore", "PYTHONUNBUFFERED": "1"}
+    launched = time.perf_counter()
+    child = subprocess.Popen(
+        [*map(str, command), "start", "--demo", "--port", "0"],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        # Ctrl-Break reaches a process group, which is then not ours.
+        creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+    )
+    watchdog = threading.Timer(TIMEOUT_S, child.kill)
+    watchdog.start()
+    said: list[str] = []
+    try:
+        url = _address(child, said)
+        started = time.perf_counter()
+        _call(url)
+        answered = time.perf_counter()
+        child.send_signal(signal.CTRL_BREAK_EVENT if WINDOWS else signal.SIGTERM)  # type: ignore[attr-defined]
+        said.append(child.communicate()[0])
+        if child.returncode != 0:
+            raise Failed(f"it was told to stop and ended with {child.returncode}")
+    except (Failed, OSError, http.client.HTTPException, ValueError, LookupError) as error:
+        child.kill()
+        said.append(child.communicate()[0])
+        raise Failed(f"{error!r}\nit said:\n{''.join(said)}") from error
+    finally:
+        watchdog.cancel()
+        watchdog.join()
+    return Timing((started - launched) * 1e3, (answered - launched) * 1e3)
+
+
+def _address(child: subprocess.Popen[str], said: list[str]) -> str:
+    """Return the URL from the line that says where the proxy listens."""
+    assert child.stdout is not None
+    for line in child.stdout:
+        said.append(line)
+        if " listens on " in line:
+            return line.split(" listens on ")[1].strip()
+    raise Failed(f"it ended or hung ({child.wait()}) before it listened")
+
+
+def _call(url: str) -> None:
+    at = urllib.parse.urlsplit(url)
+    connection = http.client.HTTPConnection(at.hostname or "", at.port, timeout=TIMEOUT_S)
+    headers = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
+
+    def post(message: dict[str, Any], **more: str) -> tuple[http.client.HTTPResponse, bytes]:
+        body = json.dumps({"jsonrpc": "2.0", **message})
+        connection.request("POST", at.path, body, {**headers, **more})
+        response = connection.getresponse()
+        return response, response.read()
+
+    try:
+        client = {"name": "first-call", "version": "1"}
+        hello = {"protocolVersion": REVISION, "capabilities": {}, "clientInfo": client}
+        response, body = post({"id": 1, "method": "initialize", "params": hello})
+        if _result(response, body)["protocolVersion"] != REVISION:
+            raise Failed(f"it speaks another revision: {body!r:.500}")
+        more = {"MCP-Protocol-Version": REVISION}
+        if session := response.getheader("Mcp-Session-Id"):
+            more["Mcp-Session-Id"] = session
+        response, body = post({"method": "notifications/initialized"}, **more)
+        if response.status != 202:
+            raise Failed(f"a notification was answered with {response.status} {body!r:.500}")
+        text = "called from a fresh installation"
+        call = {"name": "echo", "arguments": {"text": text}}
+        response, body = post({"id": 2, "method": "tools/call", "params": call}, **more)
+        if text not in json.dumps(_result(response, body)["content"]):
+            raise Failed(f"echo did not answer with the text: {body!r:.500}")
+    finally:
+        connection.close()
+
+
+def _result(response: http.client.HTTPResponse, body: bytes) -> dict[str, Any]:
+    """Return the result in a body of JSON, or in the last event of a stream."""
+    if response.status != 200:
+        raise Failed(f"answered with {response.status} {body!r:.500}")
+    text = body.decode()
+    if (response.getheader("Content-Type") or "").startswith("text/event-stream"):
+        text = [line.removeprefix("data:") for line in text.splitlines() if line.startswith("data:")][-1]
+    result: dict[str, Any] = json.loads(text)["result"]
+    return result
+
+
+def median(run: Callable[[], Timing], runs: int) -> dict[str, int]:
+    """Return the medians, in whole milliseconds, after one run that is not counted."""
+    run()
+    timings = [run() for _ in range(runs)]
+    return {name: round(statistics.median(getattr(one, name) for one in timings)) for name in Timing._fields}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=5, help="how many are counted")
+    parser.add_argument("command", nargs=argparse.REMAINDER)
+    arguments = parser.parse_args()
+    if not arguments.command or arguments.runs < 1:
+        parser.error("expected a command, and at least one run")
+    try:
+        print(json.dumps(median(lambda: first_call(arguments.command), arguments.runs)))
+    except Failed as failed:
+        print(failed, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
