@@ -84,9 +84,10 @@ def proved(commit: str, output: Path) -> Path:
     """Build the source distribution of the commit into `output`; raise `NotAvailable` where it is not as it should be."""
     with committed(commit) as (tree, epoch_s):
         sdist = build(tree, output, epoch_s)
+    # Building leaves files in the tree: what was committed is in a new one.
+    with committed(commit) as (tree, epoch_s), tempfile.TemporaryDirectory() as again:
         if found := problems(sdist, tree):
             raise NotAvailable("\n".join(found))
-    with committed(commit) as (tree, epoch_s), tempfile.TemporaryDirectory() as again:
         if build(tree, Path(again), epoch_s).read_bytes() != sdist.read_bytes():
             raise NotAvailable(f"{sdist.name} has other bytes when it is built again")
     return sdist
