@@ -14,6 +14,7 @@ from __future__ import annotations
 import gzip
 import os
 import sys
+import sysconfig
 import tarfile
 import time
 from pathlib import Path
@@ -73,6 +74,8 @@ class BuildExtensions(build_ext):
             flags += [f"-fsanitize={SANITIZE}", "-fno-omit-frame-pointer"] if SANITIZE else []
         for extension in self.extensions:
             extension.extra_compile_args += flags
+            if extension.name == "only1mcp._fast.sockets" and sysconfig.get_platform().startswith("win"):
+                extension.libraries.append("ws2_32")  # WSAPoll
             if SANITIZE:
                 extension.extra_link_args += [f"-fsanitize={SANITIZE}"]
         super().build_extensions()

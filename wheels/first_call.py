@@ -1,27 +1,21 @@
-"""Starts Only1MCP with its demo backends, shakes hands, makes one call and stops it; tells how long that took.
+"""Starts Only1MCP with its demo backends, shakes hands, makes one call and stops it; needs only the standard library.
 
-usage: first_call.py [--runs N] COMMAND...    such as: first_call.py only1mcp, or first_call.py docker run -i ...
-
-Prints the median over the runs as JSON: `start_ms` until it says where it listens, `first_call_ms` until the first call
-is answered, both since the command was launched. Needs nothing but the standard library.
+usage: first_call.py COMMAND...    such as: first_call.py only1mcp
 """
 
 from __future__ import annotations
 
-import argparse
 import http.client
 import json
 import os
 import signal
-import statistics
 import subprocess
 import sys
 import threading
-import time
 import urllib.parse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 # One run, on a slow emulator, before everything that hangs is ended.
 TIMEOUT_S = float(os.environ.get("FIRST_CALL_TIMEOUT_S", "60"))
@@ -29,20 +23,14 @@ REVISION = "2025-11-25"
 WINDOWS = os.name == "nt"
 
 
-class Timing(NamedTuple):
-    start_ms: float
-    first_call_ms: float
-
-
 class Failed(Exception):
     """It did not start, answer or stop as it should; the message has what it said."""
 
 
-def first_call(command: Sequence[str | Path]) -> Timing:
+def first_call(command: Sequence[str | Path]) -> None:
     """Run `COMMAND start --demo` once, from start to end; raise `Failed`."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ONLY1MCP_")}
     environment |= {"PYTHONWARNINGS": "ignore", "PYTHONUNBUFFERED": "1"}
-    launched = time.perf_counter()
     child = subprocess.Popen(
         [*map(str, command), "start", "--demo", "--port", "0"],
         env=environment,
@@ -59,10 +47,7 @@ def first_call(command: Sequence[str | Path]) -> Timing:
     watchdog.start()
     said: list[str] = []
     try:
-        url = _address(child, said)
-        started = time.perf_counter()
-        _call(url)
-        answered = time.perf_counter()
+        _call(_address(child, said))
         child.send_signal(signal.CTRL_BREAK_EVENT if WINDOWS else signal.SIGTERM)  # type: ignore[attr-defined]
         said.append(child.communicate()[0])
         if child.returncode != 0:
@@ -74,7 +59,6 @@ def first_call(command: Sequence[str | Path]) -> Timing:
     finally:
         watchdog.cancel()
         watchdog.join()
-    return Timing((started - launched) * 1e3, (answered - launched) * 1e3)
 
 
 def _address(child: subprocess.Popen[str], said: list[str]) -> str:
@@ -130,22 +114,11 @@ def _result(response: http.client.HTTPResponse, body: bytes) -> dict[str, Any]:
     return result
 
 
-def median(run: Callable[[], Timing], runs: int) -> dict[str, int]:
-    """Return the medians, in whole milliseconds, after one run that is not counted."""
-    run()
-    timings = [run() for _ in range(runs)]
-    return {name: round(statistics.median(getattr(one, name) for one in timings)) for name in Timing._fields}
-
-
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=5, help="how many are counted")
-    parser.add_argument("command", nargs=argparse.REMAINDER)
-    arguments = parser.parse_args()
-    if not arguments.command or arguments.runs < 1:
-        parser.error("expected a command, and at least one run")
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
     try:
-        print(json.dumps(median(lambda: first_call(arguments.command), arguments.runs)))
+        first_call(sys.argv[1:])
     except Failed as failed:
         print(failed, file=sys.stderr)
         return 1

@@ -81,7 +81,7 @@ def problems(sdist: Path, tree: Path) -> list[str]:
 
 
 def proved(commit: str, output: Path) -> Path:
-    """Build the source distribution of the commit into `output`; raise `NotAvailable` where it is not as it should be."""
+    """Build the source distribution of the commit; raise `NotAvailable` where it is not as it should be."""
     with committed(commit) as (tree, epoch_s):
         sdist = build(tree, output, epoch_s)
     # Building leaves files in the tree: what was committed is in a new one.
