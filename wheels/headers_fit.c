@@ -22,7 +22,7 @@ FITS(Py_ssize_t, SIZEOF_VOID_P);
 #ifdef SIZEOF_OFF_T
 FITS(off_t, SIZEOF_OFF_T);
 #endif
-#ifdef SIZEOF_PID_T
+#if defined(SIZEOF_PID_T) && !defined(_WIN32) /* MinGW has another than Python, and no function of the API has one */
 FITS(pid_t, SIZEOF_PID_T);
 #endif
 #ifdef ALIGNOF_LONG
