@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from wheels import content, sdist
-from wheels.environments import MADE, ROOT, NotAvailable, build_environment, run, tag, tools
+from wheels.environments import MADE, ROOT, Failed, NotAvailable, build_environment, run, tag, tools
 from wheels.targets import LINUX, Target
 
 HERE = Path(__file__).resolve().parent
@@ -59,50 +59,56 @@ def headers(python: str) -> Path:
 def build(source: Path, python: str, names: Sequence[str], output: Path, epoch_s: int) -> list[Path]:
     """Build the wheels of a source distribution for one Python and these targets, and return them."""
     made = []
-    number = tag(python).removeprefix("cp")
     include = headers(python)
     with tempfile.TemporaryDirectory() as scratch:
         tree = unpacked(source, Path(scratch))
         for name in names:
-            target = LINUX[name]
-            environment = {
-                **zig_environment(),
-                "ONLY1MCP_EXTENSIONS": "require",
-                "SOURCE_DATE_EPOCH": str(epoch_s),
-                "CC": " ".join(zig(target)),
-                "LDSHARED": " ".join([*zig(target), "-shared"]),
-                "CFLAGS": " ".join([os.environ.get("CFLAGS", ""), *FLAGS, f"-I{include}"]),
-                "SETUPTOOLS_EXT_SUFFIX": target.suffix.format(number),
-                "_PYTHON_HOST_PLATFORM": target.host,
-            }
-            fit(include, target)
-            raw = Path(scratch, name)
-            builder = build_environment(python)
-            run(builder, "-m", "build", "--wheel", "--no-isolation", "--outdir", raw, tree, env=environment)
-            (wheel,) = raw.glob("*.whl")
-            made.append(repaired(wheel, name, output, environment))
-            # The C sources are the same for every target; what was made of them is not.
-            for folder in (tree / "build").glob("[!c]*"):
-                shutil.rmtree(folder)
+            wheel = compiled(tree, python, LINUX[name], include, Path(scratch, name), epoch_s)
+            made.append(repaired(wheel, name, tree, output, epoch_s))
     return made
 
 
+def compiled(
+    tree: Path, python: str, target: Target, include: Path, output: Path, epoch_s: int, *libraries: Path
+) -> Path:
+    """Build the wheel of the sources in `tree` for the target, linked with the `libraries`, and return it."""
+    fit(include, target)
+    environment = {
+        **zig_environment(),
+        "ONLY1MCP_EXTENSIONS": "require",
+        "SOURCE_DATE_EPOCH": str(epoch_s),
+        "CC": " ".join(zig(target)),
+        "LDSHARED": " ".join([*zig(target), "-shared", *map(str, libraries)]),
+        "CFLAGS": " ".join([os.environ.get("CFLAGS", ""), *FLAGS, f"-I{include}"]),
+        "SETUPTOOLS_EXT_SUFFIX": target.suffix.format(tag(python).removeprefix("cp")),
+        "_PYTHON_HOST_PLATFORM": target.host,
+    }
+    # The C sources are the same for every target; what was made of them is not.
+    for folder in (tree / "build").glob("[!c]*"):
+        shutil.rmtree(folder)
+    builder = build_environment(python)
+    run(builder, "-m", "build", "--wheel", "--no-isolation", "--outdir", output, tree, env=environment)
+    (wheel,) = output.glob("*.whl")
+    return wheel
+
+
 def fit(include: Path, target: Target) -> None:
-    """Raise `NotAvailable` where the headers are not those of a Python on the target."""
+    """Raise `Failed` where the headers are not those of a Python on the target."""
     check = [*zig(target), "-Wall", "-Wextra", "-Werror", f"-I{include}", "-c", str(HERE / "headers_fit.c")]
     with tempfile.TemporaryDirectory() as scratch:
         run(*check, "-o", Path(scratch, "headers_fit.o"), env=zig_environment())
 
 
-def repaired(wheel: Path, name: str, output: Path, environment: dict[str, str]) -> Path:
+def repaired(wheel: Path, name: str, tree: Path, output: Path, epoch_s: int) -> Path:
     """Return the wheel with the tag that auditwheel grants it, which must be `name`, and with the right content."""
     programs = tools()
-    path = {**environment, "PATH": f"{programs}{os.pathsep}{environment.get('PATH', '')}"}
+    path = f"{programs}{os.pathsep}{os.environ.get('PATH', '')}"
+    environment = {**os.environ, "PATH": path, "SOURCE_DATE_EPOCH": str(epoch_s)}
     with tempfile.TemporaryDirectory() as scratch:
-        run(programs / "auditwheel", "repair", "--only-plat", "--plat", name, "-w", scratch, wheel, env=path)
+        run(programs / "auditwheel", "repair", "--only-plat", "--plat", name, "-w", scratch, wheel, env=environment)
         (fixed,) = Path(scratch).glob("*.whl")
-        if found := content.problems(fixed):
-            raise NotAvailable("\n".join([fixed.name, *found]))
+        if found := content.problems(fixed, tree):
+            raise Failed("\n".join([fixed.name, *found]))
         output.mkdir(parents=True, exist_ok=True)
         final = output / fixed.name
         shutil.copyfile(fixed, final)
@@ -134,7 +140,7 @@ def main() -> int:
         for python in arguments.python or [sys.executable]:
             for wheel in build(source, python, arguments.target or list(LINUX), arguments.output, date_of(source)):
                 print(f"{wheel}: {wheel.stat().st_size} bytes", flush=True)
-    except NotAvailable as error:
+    except Failed as error:
         print(error, file=sys.stderr)
         return 1
     return 0

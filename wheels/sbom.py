@@ -102,9 +102,8 @@ def vers(requirement: Requirement) -> str:
     def by_version(one: Specifier) -> Version:
         return Version(one.version)
 
-    parts = []
-    for one in sorted(requirement.specifier, key=by_version):
+    for one in requirement.specifier:
         if one.operator not in COMPARATORS or "*" in one.version:
             raise ValueError(f"{requirement}: {one} cannot be written as a vers: range, use >=, >, <=, <, == or !=")
-        parts.append(f"{COMPARATORS[one.operator]}{one.version}")
+    parts = [f"{COMPARATORS[one.operator]}{one.version}" for one in sorted(requirement.specifier, key=by_version)]
     return f"vers:pypi/{'|'.join(parts) or '*'}"

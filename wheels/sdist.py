@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from wheels.environments import ROOT, NotAvailable, build_environment, run
+from wheels.environments import ROOT, Failed, build_environment, run
 
 # What is about the place where the sources are kept, and not about the sources.
 LEFT_OUT = (".ci/", ".github/", ".gitignore", ".gitattributes", ".dockerignore")
@@ -81,15 +81,15 @@ def problems(sdist: Path, tree: Path) -> list[str]:
 
 
 def proved(commit: str, output: Path) -> Path:
-    """Build the source distribution of the commit; raise `NotAvailable` where it is not as it should be."""
+    """Build the source distribution of the commit; raise `Failed` where it is not as it should be."""
     with committed(commit) as (tree, epoch_s):
         sdist = build(tree, output, epoch_s)
     # Building leaves files in the tree: what was committed is in a new one.
     with committed(commit) as (tree, epoch_s), tempfile.TemporaryDirectory() as again:
         if found := problems(sdist, tree):
-            raise NotAvailable("\n".join(found))
+            raise Failed("\n".join(found))
         if build(tree, Path(again), epoch_s).read_bytes() != sdist.read_bytes():
-            raise NotAvailable(f"{sdist.name} has other bytes when it is built again")
+            raise Failed(f"{sdist.name} has other bytes when it is built again")
     return sdist
 
 
@@ -100,7 +100,7 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         sdist = proved(arguments.commit, arguments.output)
-    except NotAvailable as error:
+    except Failed as error:
         print(error, file=sys.stderr)
         return 1
     print(f"{sdist}: {sdist.stat().st_size} bytes, the same twice, with what was committed")
