@@ -70,7 +70,10 @@ def _unfit(archive: zipfile.ZipFile) -> Iterator[str]:
             yield f"{name}: is there {times} times"
     for entry in entries:
         mode = entry.external_attr >> 16
-        if entry.is_dir() or stat.S_IFMT(mode) not in (0, stat.S_IFREG):
+        if entry.is_dir():
+            if entry.file_size or not any(name.startswith(entry.filename) for name in _files(archive)):
+                yield f"{entry.filename}: is a folder with nothing in it"
+        elif stat.S_IFMT(mode) not in (0, stat.S_IFREG):
             yield f"{entry.filename}: is no regular file"
         if mode & (stat.S_ISUID | stat.S_ISGID | stat.S_IWOTH):
             yield f"{entry.filename}: has the mode {stat.filemode(mode)}"
@@ -78,9 +81,13 @@ def _unfit(archive: zipfile.ZipFile) -> Iterator[str]:
             yield f"{entry.filename}: leads out of the wheel"
 
 
+def _files(archive: zipfile.ZipFile) -> set[str]:
+    return {entry.filename for entry in archive.infolist() if not entry.is_dir()}
+
+
 def _checks(archive: zipfile.ZipFile, named: dict[str, str], root: Path) -> Iterator[str]:
     info = f"{PACKAGE}-{named['version']}.dist-info/"
-    names = set(archive.namelist())
+    names = _files(archive)
     for name in sorted(names):
         if not name.startswith((f"{PACKAGE}/", info)):
             yield f"{name}: does not belong at the top of a wheel"
@@ -96,7 +103,7 @@ def _checks(archive: zipfile.ZipFile, named: dict[str, str], root: Path) -> Iter
 
 
 def _sources(archive: zipfile.ZipFile, root: Path) -> Iterator[str]:
-    there = {name for name in archive.namelist() if name.startswith(f"{PACKAGE}/")}
+    there = {name for name in _files(archive) if name.startswith(f"{PACKAGE}/")}
     wanted = {path.relative_to(root / "src").as_posix(): path for path in _shipped(root)}
     yield from (f"{name}: is missing" for name in sorted(wanted.keys() - there))
     for name in sorted(there):
@@ -155,11 +162,11 @@ def _record(archive: zipfile.ZipFile, info: str) -> Iterator[str]:
     rows = list(csv.reader(io.StringIO(archive.read(f"{info}RECORD").decode())))
     listed = Counter(row[0] for row in rows if row)
     yield from (f"RECORD: names {name} {times} times" for name, times in listed.items() if times > 1)
-    yield from (f"RECORD: does not name {name}" for name in sorted(set(archive.namelist()) - listed.keys()))
+    yield from (f"RECORD: does not name {name}" for name in sorted(_files(archive) - listed.keys()))
     for row in rows:
         if len(row) != 3:
             yield f"RECORD: {row!r} is no row of three"
-        elif row[0] not in archive.namelist():
+        elif row[0] not in _files(archive):
             yield f"RECORD: names {row[0]}, which is not there"
         elif row[0] == f"{info}RECORD":
             if row[1:] != ["", ""]:

@@ -15,7 +15,7 @@ import warnings
 from pathlib import Path
 
 warnings.simplefilter("ignore", RuntimeWarning)
-sys.path.append(str(Path(__file__).parent))
+sys.path.append(str(Path(__file__).resolve().parent))
 
 import first_call  # noqa: E402
 

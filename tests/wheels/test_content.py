@@ -133,6 +133,14 @@ def test_libraries_for_another_interpreter_or_none(tmp_path: Path, root: Path) -
     ]
 
 
+def test_folders_with_something_in_them(tmp_path: Path, root: Path) -> None:
+    path = made.wheel(tmp_path, made.files(root))
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.mkdir("only1mcp")
+        archive.mkdir(f"{INFO}licenses")
+    assert content.problems(path, root) == []
+
+
 def test_two_files_of_one_name_are_not_looked_at(tmp_path: Path, root: Path) -> None:
     path = made.wheel(tmp_path, made.files(root))
     with zipfile.ZipFile(path, "a") as archive, warnings.catch_warnings():
@@ -149,7 +157,7 @@ def test_two_files_of_one_name_are_not_looked_at(tmp_path: Path, root: Path) -> 
     ("name", "mode", "problem"),
     [
         ("only1mcp/link.py", 0o120777, "only1mcp/link.py: is no regular file"),
-        ("only1mcp/py.typed/", 0o040755, "only1mcp/py.typed/: is no regular file"),
+        ("only1mcp/empty/", 0o040755, "only1mcp/empty/: is a folder with nothing in it"),
         ("only1mcp/run.py", 0o104755, "only1mcp/run.py: has the mode -rwsr-xr-x"),
         ("only1mcp/../../run.py", 0o100644, "only1mcp/../../run.py: leads out of the wheel"),
         ("/etc/run.py", 0o100644, "/etc/run.py: leads out of the wheel"),
