@@ -136,8 +136,8 @@ def test_libraries_for_another_interpreter_or_none(tmp_path: Path, root: Path) -
 def test_folders_with_something_in_them(tmp_path: Path, root: Path) -> None:
     path = made.wheel(tmp_path, made.files(root))
     with zipfile.ZipFile(path, "a") as archive:
-        archive.mkdir("only1mcp")
-        archive.mkdir(f"{INFO}licenses")
+        archive.mkdir("only1mcp", 0o755)
+        archive.mkdir(f"{INFO}licenses", 0o755)
     assert content.problems(path, root) == []
 
 
