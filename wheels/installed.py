@@ -22,12 +22,12 @@ HERE = Path(__file__).resolve().parent
 INSTALL_TIMEOUT_S = 1800
 
 
-def use(wheel: Path, root: Path | None = None) -> str:
+def use(wheel: Path, root: Path | None = None, python: str | None = None) -> str:
     """Return what the smoke test says of the installed wheel; raise `NotAvailable` where it is for another machine."""
     named = WHEEL_NAME.fullmatch(wheel.name)
     if named is None:
         raise Failed(f"{wheel.name} is no wheel of only1mcp")
-    program = f"python3.{named['python'].removeprefix('cp3')}"
+    program = python or f"python3.{named['python'].removeprefix('cp3')}"
     if root is None:
         if named["platform"] != "any" and not named["platform"].endswith(platform.machine()):
             raise NotAvailable(f"{wheel.name} is not for {platform.machine()}")
@@ -40,11 +40,11 @@ def use(wheel: Path, root: Path | None = None) -> str:
         for file in (wheel, HERE / "smoke.py", HERE / "first_call.py"):
             shutil.copy(file, scratch)
         seen = Path(scratch) if root is None else Path("/", Path(scratch).relative_to(root))
-        python = seen / "venv" / "bin" / "python"
+        fresh = seen / "venv" / "bin" / "python"
         run(*inside, program, "-m", "venv", seen / "venv", timeout_s=INSTALL_TIMEOUT_S)
-        pip = (python, "-m", "pip", "--quiet", "--disable-pip-version-check", "install", "--only-binary", ":all:")
+        pip = (fresh, "-m", "pip", "--quiet", "--disable-pip-version-check", "install", "--only-binary", ":all:")
         run(*inside, *pip, seen / wheel.name, timeout_s=INSTALL_TIMEOUT_S)
-        return run(*inside, python, "-P", seen / "smoke.py", timeout_s=INSTALL_TIMEOUT_S).strip()
+        return run(*inside, fresh, "-P", seen / "smoke.py", timeout_s=INSTALL_TIMEOUT_S).strip()
 
 
 def main() -> int:

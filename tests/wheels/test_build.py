@@ -60,7 +60,7 @@ def test_it_has_the_name_that_auditwheel_grants(wheel: Path) -> None:
 
 def test_it_works_where_it_is_installed(wheel: Path) -> None:
     try:
-        said = installed.use(wheel)
+        said = installed.use(wheel, python=sys.executable)
     except environments.NotAvailable as reason:
         pytest.skip(str(reason))
     assert said.startswith("only1mcp ")
