@@ -19,6 +19,8 @@ from typing import Any
 
 # One run, on a slow emulator, before everything that hangs is ended.
 TIMEOUT_S = float(os.environ.get("FIRST_CALL_TIMEOUT_S", "60"))
+# Where nothing can be told to stop (Wine delivers no Ctrl-Break), it is killed instead.
+KILLED = bool(os.environ.get("FIRST_CALL_KILLED"))
 REVISION = "2025-11-25"
 WINDOWS = os.name == "nt"
 
@@ -48,6 +50,10 @@ def first_call(command: Sequence[str | Path]) -> None:
     said: list[str] = []
     try:
         _call(_address(child, said))
+        if KILLED:
+            child.kill()
+            child.communicate()
+            return
         child.send_signal(signal.CTRL_BREAK_EVENT if WINDOWS else signal.SIGTERM)  # type: ignore[attr-defined]
         said.append(child.communicate()[0])
         if child.returncode != 0:
