@@ -6,7 +6,8 @@ ONLY1MCP_EXTENSIONS unset     try; without a working compiler the plain-Python t
 ONLY1MCP_DEBUG=1              bounds checks, -O0 -g
 ONLY1MCP_SANITIZE=LIST        with ONLY1MCP_DEBUG: the compiler's -fsanitize=LIST, such as address,undefined
 CFLAGS                        an -O in it wins over the -O2 of a release build
-SOURCE_DATE_EPOCH=SECONDS     the date of everything in the archives, which are then the same bytes every time
+SOURCE_DATE_EPOCH=SECONDS     the date of everything in the archives, which are then the same bytes every time; what is
+                              built from a source distribution has its date
 """
 
 from __future__ import annotations
@@ -52,6 +53,8 @@ HOT = sorted(
 MODE = os.environ.get("ONLY1MCP_EXTENSIONS", "")
 DEBUG = os.environ.get("ONLY1MCP_DEBUG", "") not in ("", "0")
 OPTIMIZED = any(flag.startswith("-O") for flag in os.environ.get("CFLAGS", "").split())
+if Path("PKG-INFO").exists():
+    os.environ.setdefault("SOURCE_DATE_EPOCH", str(int(Path("PKG-INFO").stat().st_mtime)))
 EPOCH_S = int(os.environ["SOURCE_DATE_EPOCH"]) if os.environ.get("SOURCE_DATE_EPOCH") else None
 SANITIZE = os.environ.get("ONLY1MCP_SANITIZE", "") if DEBUG else ""
 

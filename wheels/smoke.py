@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import importlib.machinery
 import importlib.metadata
+import json
 import os
 import sys
 import sysconfig
@@ -28,7 +29,8 @@ assert found == wanted, f"expected a {wanted} build, found a {found} one"
 assert importlib.metadata.version("only1mcp") == only1mcp.__version__
 # What is tested is what was installed, not the sources that happen to be near.
 package = Path(only1mcp.__file__).parent
-assert package.parent in {Path(sysconfig.get_path(name)) for name in ("platlib", "purelib")}, package
+editable = json.loads(importlib.metadata.distribution("only1mcp").read_text("direct_url.json") or "{}").get("dir_info")
+assert editable or package.parent in {Path(sysconfig.get_path(name)) for name in ("platlib", "purelib")}, package
 
 suffix = importlib.machinery.EXTENSION_SUFFIXES[0]
 for library in package.rglob(f"*{suffix}"):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import platform
+import shutil
 import sys
 import sysconfig
+import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -12,6 +16,7 @@ from tests.wheels.available import available
 from wheels import build, environments, installed, sdist
 from wheels.targets import LINUX, WINDOWS
 
+DATE_S = 86_400 * 365 * 20
 NATIVE = f"manylinux_2_28_{platform.machine()}"
 
 pytestmark = [
@@ -28,17 +33,21 @@ def environment() -> Path:
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory, environment: Path) -> Path:
-    """The wheel of the files as they are here, not optimized, which takes a third of the time."""
-    folder = tmp_path_factory.mktemp("wheel")
-    tree = folder / "tree"
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The source distribution of the files as they are here."""
+    folder = tmp_path_factory.mktemp("source")
     for name in tracked():
-        (tree / name).parent.mkdir(parents=True, exist_ok=True)
-        (tree / name).write_bytes((environments.ROOT / name).read_bytes())
-    source = sdist.build(tree, folder, 86_400 * 365 * 20)
+        (folder / "tree" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(environments.ROOT / name, folder / "tree" / name)
+    return sdist.build(folder / "tree", folder, DATE_S)
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory, source: Path) -> Path:
+    """Its wheel, not optimized, which takes a third of the time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CFLAGS", "-O0")
-        (made,) = build.build(source, sys.executable, [NATIVE], folder / "dist", build.date_of(source))
+        (made,) = build.build(source, sys.executable, [NATIVE], tmp_path_factory.mktemp("wheel"), build.date_of(source))
     return made
 
 
@@ -65,6 +74,27 @@ def test_it_works_where_it_is_installed(wheel: Path) -> None:
         pytest.skip(str(reason))
     assert said.startswith("only1mcp ")
     assert "the compiled build works on Python" in said
+
+
+def test_everything_in_it_has_the_date_of_the_sources(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        dates = {entry.date_time for entry in archive.infolist()}
+        bill = json.loads(archive.read(next(name for name in archive.namelist() if name.endswith(".cdx.json"))))
+    assert dates == {time.gmtime(DATE_S)[:6]}
+    assert bill["metadata"]["timestamp"] == time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(DATE_S))
+
+
+def test_the_same_sources_make_the_same_wheel_wherever_they_are(
+    source: Path, tmp_path: Path, environment: Path
+) -> None:
+    made = []
+    for name in ("here", "elsewhere/and/deeper"):
+        tree = build.unpacked(source, tmp_path / name)
+        plain = {**build.zig_environment(), "ONLY1MCP_EXTENSIONS": "skip"}
+        command = (environment, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path / name, tree)
+        environments.run(*command, env=plain)
+        made.append(next((tmp_path / name).glob("*.whl")).read_bytes())
+    assert made[0] == made[1]
 
 
 def test_headers_fit_their_own_platform_and_no_other() -> None:
