@@ -26,6 +26,18 @@ from wheels.targets import LINUX, Target
 HERE = Path(__file__).resolve().parent
 # Zig traps what is undefined unless it optimizes; and it must not leave the names of our folders in what it makes.
 FLAGS = ("-fno-sanitize=undefined", "-ffile-prefix-map=.=only1mcp")
+# auditwheel takes the wheels of any machine, but its command line only the names of its own: here, of the target.
+AUDITWHEEL = """
+import sys
+from auditwheel.architecture import Architecture
+from auditwheel.libc import Libc
+from auditwheel.main import main
+machine, libc = Architecture(sys.argv[1]), Libc[sys.argv[2]]
+Architecture.detect = staticmethod(lambda **_: machine)
+Libc.detect = staticmethod(lambda: libc)
+sys.argv = ["auditwheel", *sys.argv[3:]]
+sys.exit(main())
+"""
 
 
 def zig(target: Target) -> list[str]:
@@ -105,7 +117,10 @@ def repaired(wheel: Path, name: str, tree: Path, output: Path, epoch_s: int) -> 
     path = f"{programs}{os.pathsep}{os.environ.get('PATH', '')}"
     environment = {**os.environ, "PATH": path, "SOURCE_DATE_EPOCH": str(epoch_s)}
     with tempfile.TemporaryDirectory() as scratch:
-        run(programs / "auditwheel", "repair", "--only-plat", "--plat", name, "-w", scratch, wheel, env=environment)
+        machine = next(machine for machine in ("x86_64", "aarch64") if name.endswith(machine))
+        target = (machine, "MUSL" if name.startswith("musllinux") else "GLIBC")
+        command = (programs / "python", "-c", AUDITWHEEL, *target, "repair", "--only-plat", "--plat", name)
+        run(*command, "-w", scratch, wheel, env=environment)
         (fixed,) = Path(scratch).glob("*.whl")
         if found := content.problems(fixed, tree):
             raise Failed("\n".join([fixed.name, *found]))
