@@ -89,17 +89,15 @@ def build(source: Path, python: str, names: Sequence[str], output: Path, epoch_s
     return made
 
 
-def compiled(
-    tree: Path, python: str, target: Target, include: Path, output: Path, epoch_s: int, *libraries: Path
-) -> Path:
-    """Build the wheel of the sources in `tree` for the target, linked with the `libraries`, and return it."""
+def compiled(tree: Path, python: str, target: Target, include: Path, output: Path, epoch_s: int, *linked: str) -> Path:
+    """Build the wheel of the sources in `tree` for the target, given what else is `linked`, and return it."""
     fit(include, target)
     environment = {
         **zig_environment(),
         "ONLY1MCP_EXTENSIONS": "require",
         "SOURCE_DATE_EPOCH": str(epoch_s),
         "CC": " ".join(zig(target)),
-        "LDSHARED": " ".join([*linker(target), "-shared", *map(str, libraries)]),
+        "LDSHARED": " ".join([*linker(target), "-shared", *linked]),
         "CFLAGS": " ".join([os.environ.get("CFLAGS", ""), *FLAGS, f"-I{include}"]),
         "SETUPTOOLS_EXT_SUFFIX": target.suffix.format(tag(python).removeprefix("cp")),
         "_PYTHON_HOST_PLATFORM": target.host,

@@ -34,9 +34,9 @@ def build(source: Path, python: str, output: Path) -> Path:
     home = foreign.home(foreign.WINDOWS)
     with tempfile.TemporaryDirectory() as scratch:
         tree = unpacked(source, Path(scratch))
-        library = home / "libs" / f"python{number}.lib"
+        library = str(home / "libs" / f"python{number}.lib")
         include = foreign.include(foreign.WINDOWS)
-        made = compiled(tree, python, WINDOWS[NAME], include, Path(scratch, NAME), date_of(source), library)
+        made = compiled(tree, python, WINDOWS[NAME], include, Path(scratch, NAME), date_of(source), library, "-s")
         if found := content.problems(made, tree):
             raise Failed("\n".join([made.name, *found]))
         output.mkdir(parents=True, exist_ok=True)
