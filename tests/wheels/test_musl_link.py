@@ -18,7 +18,7 @@ from wheels.targets import LINUX
 def test_the_name_of_the_c_library(tmp_path: Path, machine: str) -> None:
     programs = available(environments.tools)
     source, library = tmp_path / "one.c", tmp_path / "one.so"
-    source.write_text("#include <stdlib.h>\nint one(void) { return getenv(\"ONE\") != 0; }\n")
+    source.write_text('#include <stdlib.h>\nint one(void) { return getenv("ONE") != 0; }\n')
     command = [*build.linker(LINUX[f"musllinux_1_2_{machine}"]), "-shared", source, "-o", library]
     environments.run(*command, env=build.zig_environment())
     needed = environments.run(programs / "patchelf", "--print-needed", library)
