@@ -36,7 +36,9 @@ def build(source: Path, python: str, output: Path) -> Path:
         tree = unpacked(source, Path(scratch))
         library = str(home / "libs" / f"python{number}.lib")
         include = foreign.include(foreign.WINDOWS)
-        made = compiled(tree, python, WINDOWS[NAME], include, Path(scratch, NAME), date_of(source), library, "-s")
+        # The linker would leave an import library beside each module.
+        linked = (library, "-s", f"-Wl,--out-implib,{Path(scratch, 'imports.lib')}")
+        made = compiled(tree, python, WINDOWS[NAME], include, Path(scratch, NAME), date_of(source), *linked)
         if found := content.problems(made, tree):
             raise Failed("\n".join([made.name, *found]))
         output.mkdir(parents=True, exist_ok=True)
