@@ -27,7 +27,8 @@ def use(wheel: Path, root: Path | None = None, python: str | None = None) -> str
     named = WHEEL_NAME.fullmatch(wheel.name)
     if named is None:
         raise Failed(f"{wheel.name} is no wheel of only1mcp")
-    program = python or f"python3.{named['python'].removeprefix('cp3')}"
+    version = named["python"].removeprefix("cp3")
+    program = python or (f"python3.{version}" if version.isdigit() else "python3")
     if root is None:
         if named["platform"] != "any" and not named["platform"].endswith(platform.machine()):
             raise NotAvailable(f"{wheel.name} is not for {platform.machine()}")
