@@ -8,7 +8,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -67,17 +66,15 @@ def run(
 ) -> str:
     """Return what the command printed; raise `Failed` with the end of its errors where it fails."""
     words = [str(word) for word in command]
-    with tempfile.TemporaryFile() as errors:
-        try:
-            done = subprocess.run(
-                words, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=errors, timeout=timeout_s, check=False
-            )
-        except subprocess.TimeoutExpired:
-            raise Failed(f"{' '.join(words[:4])} took more than {timeout_s} s") from None
-        except FileNotFoundError:
-            raise NotAvailable(f"{words[0]} is not installed") from None
-        if done.returncode != 0:
-            errors.seek(0)
-            lines = [line for line in errors.read().decode(errors="replace").splitlines() if line.strip()]
-            raise Failed(f"{' '.join(words[:4])} failed:\n" + "\n".join(lines[-20:]))
+    try:
+        done = subprocess.run(
+            words, cwd=cwd, env=env, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise Failed(f"{' '.join(words[:4])} took more than {timeout_s} s") from None
+    except FileNotFoundError:
+        raise NotAvailable(f"{words[0]} is not installed") from None
+    if done.returncode != 0:
+        lines = [line for line in done.stderr.decode(errors="replace").splitlines() if line.strip()]
+        raise Failed(f"{' '.join(words[:4])} failed:\n" + "\n".join(lines[-20:]))
     return done.stdout.decode(errors="replace")

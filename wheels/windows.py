@@ -53,6 +53,8 @@ def use(wheel: Path, python: str) -> str:
     with tempfile.TemporaryDirectory() as scratch:
         home = Path(scratch, "python")
         shutil.copytree(foreign.home(foreign.WINDOWS), home)
+        # What `platform` asks Windows by, Wine does not have: asking it ends the process.
+        (home / "lib" / "sitecustomize.py").write_text("import sys\nsys.modules['_wmi'] = None\n")
         needed = Path(scratch, "needed")
         pip = (build_environment(python), "-m", "pip", "--quiet", "--disable-pip-version-check")
         kind = ("--only-binary", ":all:", "--platform", NAME, "--python-version", version, "--implementation", "cp")
