@@ -54,8 +54,15 @@ def test_a_command_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("body", "problem"),
     [
-        ('{"jsonrpc":"2.0","id":1,"result":{"protocolVersion":"2024-11-05"}}', "another revision"),
-        ('{"jsonrpc":"2.0","id":1,"result":{"protocolVersion":"2025-11-25"}}', "a notification was answered with 200"),
+        ('{"jsonrpc":"2.0","id":1,"result":{"content":[]}}', "roman_numeral did not answer with"),
+        (
+            '{"jsonrpc":"2.0","id":1,"result":{"content":["MMXXVI"],"protocolVersion":"2024-11-05"}}',
+            "another revision",
+        ),
+        (
+            '{"jsonrpc":"2.0","id":1,"result":{"content":["MMXXVI"],"protocolVersion":"2025-11-25"}}',
+            "a notification was answered with 200",
+        ),
         ('{"jsonrpc":"2.0","id":1,"error":{"code":-32603,"message":"no"}}', "KeyError"),
         ("not JSON", "JSONDecodeError"),
     ],
