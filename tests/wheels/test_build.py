@@ -107,7 +107,7 @@ def test_headers_fit_their_own_platform_and_no_other() -> None:
 
 
 def test_headers_of_another_width_do_not_fit(tmp_path: Path) -> None:
-    include = build.headers(sys.executable)
+    include = shutil.copytree(build.headers(sys.executable), tmp_path / "include")
     config = (include / "pyconfig.h").read_text()
     assert "#define SIZEOF_LONG 8" in config
     (include / "pyconfig.h").write_text(config.replace("#define SIZEOF_LONG 8", "#define SIZEOF_LONG 4"))
