@@ -22,12 +22,13 @@ DEV := $(VENV)/.stamp-dev
 
 .DEFAULT_GOAL := help
 .PHONY: help build run test test-quick lint format coverage bench bench-peers conformance matrix debug sdist wheel sdist-check binary image clean
+.PHONY: wheel-check wheel-portable wheel-windows
 .PHONY: packages test-portable lint-workflows lint-scripts licenses audit sbom wheel-published bench-compare bench-comment release-check
 .PHONY: checksums github-release image-push image-index deploy smoke-test announce
 
 help: ## Show the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | sort | while IFS="$$(printf '\t')" read -r name text; do \
-		printf '  make %-12s %s\n' "$$name" "$$text"; done
+		printf '  make %-16s %s\n' "$$name" "$$text"; done
 
 $(TOOLS): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else f"Python 3.11 or newer is needed, $(PYTHON) is {sys.version.split()[0]}: make PYTHON=python3.12 ...")'
@@ -111,11 +112,23 @@ debug: $(DEV) ## Test the compiled parts with bounds checks and sanitizers
 		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 PYTHONPATH=build/debug \
 		$(BIN)/python -m pytest tests/_fast -p no:cacheprovider --timeout=600 $(PYTEST_ARGS)
 
-sdist: $(DEV) ## Build the source distribution into dist/
-	$(BIN)/python -m build --sdist
+sdist: $(DEV) ## Build the source distribution of the last commit into dist/
+	$(BIN)/python -m wheels.sdist
 
-wheel: $(DEV) ## Build a wheel for this machine into dist/, from the source distribution
-	ONLY1MCP_EXTENSIONS=require $(BIN)/python -m build
+# make wheel WHEEL_ARGS="--python python3.12 --target manylinux_2_28_x86_64"
+WHEEL_ARGS ?=
+wheel: $(DEV) ## Build wheels of the last commit for Linux (x86_64, aarch64; glibc, musl) into dist/
+	$(BIN)/python -m wheels.build $(WHEEL_ARGS)
+
+wheel-check: $(DEV) ## Hold the wheels in dist/ against the sources; install and use those for this machine
+	$(BIN)/python wheels/content.py dist/only1mcp-*.whl
+	$(BIN)/python -m wheels.installed dist/only1mcp-*.whl
+
+wheel-portable: $(DEV) ## Compile our C with the headers of Windows and macOS, warnings being errors
+	$(BIN)/python -m wheels.portable
+
+wheel-windows: $(DEV) ## Build a wheel for Windows with MinGW's C library and use it under Wine
+	$(BIN)/python -m wheels.windows $(WHEEL_ARGS)
 
 sdist-check: $(DEV) ## Install the source distribution with, without and with a broken compiler, and use each
 	$(BIN)/python scripts/sdist_check.py

@@ -47,7 +47,7 @@ def between(text: str, start: str, end: str, shown: str) -> str:
     """Return the text with what stands between two markers replaced."""
     pattern = re.compile(re.escape(start) + r".*?" + re.escape(end), re.DOTALL)
     if len(pattern.findall(text)) != 1:
-        raise SystemExit(f"README.md: expected {start} and {end} once")
+        raise SystemExit(f"expected {start} and {end} once")
     return pattern.sub(lambda _: f"{start}\n{shown}\n{end}", text)
 
 

@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import ssl
+import sys
 import time
 from collections.abc import Callable, Coroutine
 from hashlib import blake2b
@@ -302,8 +303,9 @@ def _install_signals(stop: asyncio.Event, hurry: asyncio.Event) -> None:
         log.warning("process.reload_ignored", extra={"fields": {"reason": "restart to apply a new configuration"}})
 
     loop = asyncio.get_running_loop()
-    if os.name == "nt":
-        for number in (signal.SIGINT, signal.SIGTERM):
+    if sys.platform == "win32":
+        # Nobody can send SIGTERM there; Ctrl-Break is what ends a process group, and what service managers send.
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGBREAK):
             signal.signal(number, lambda *_: loop.call_soon_threadsafe(on_stop))
         return
     loop.add_signal_handler(signal.SIGINT, on_stop)
