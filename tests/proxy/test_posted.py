@@ -12,7 +12,7 @@ from tests.in_process import configured, proxied, running
 from tests.mcp_backend import Backend, echo
 from tests.mcp_caller import Caller, Fields, request
 from tests.proxy.exchanges import Channel, exchange_of, snapshot_of
-from tests.proxy.test_pipeline_callers import LIMIT, assert_limited, key, port_of
+from tests.proxy.test_pipeline_callers import JWT_SETTINGS, LIMIT, assert_limited, ending, key, port_of
 from tests.sse_caller import SseClient, emptied
 
 from only1mcp.config.schema import Auth
@@ -241,6 +241,23 @@ async def test_a_stream_that_cannot_begin_leaves_no_session() -> None:
     with pytest.raises(ValueError):
         gate.open(exchange)
     assert len(gate) == 0
+
+
+async def test_a_stream_ends_with_the_latest_credentials() -> None:
+    first, second = ending(4.0), ending(9.0)
+    async with (
+        proxied(Backend(tools={"echo": echo}), auth=Auth(jwt=JWT_SETTINGS)) as port,
+        SseClient.opened(port, **first) as left,
+        SseClient.opened(port, **first) as renewed,
+    ):
+        assert (await renewed.post(PING, {**second})).status == 202
+        await renewed.answer(77)
+        assert await left.ended()
+        assert (await left.post(PING, {**second})).status == 404
+        assert (await renewed.post(PING)).status == 401
+        assert (await renewed.post(PING, {**second})).status == 202
+        await renewed.answer(77)
+        assert await renewed.ended()
 
 
 # What is counted.

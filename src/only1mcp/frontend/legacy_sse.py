@@ -100,6 +100,11 @@ class SseSession:
     def __repr__(self) -> str:
         return f"<SseSession owner={self.owner} calls={self._client.answering} over={self.over}>"
 
+    @property
+    def vouched(self) -> Any:
+        """Who has posted last."""
+        return self._client.vouched
+
     def begin(self, stream: EventStream) -> None:
         """Begin the stream: the first event says where messages go."""
         self._stream = stream

@@ -23,7 +23,6 @@ from only1mcp.errors import (
     RequestRefused,
 )
 from only1mcp.frontend.http_exchange import HttpExchange
-from only1mcp.frontend.legacy_sse import MESSAGES_PATH, STREAM_PATH
 from only1mcp.frontend.media import check_media_types
 from only1mcp.frontend.origin import OriginPolicy
 from only1mcp.frontend.session import SessionSealer
@@ -103,7 +102,7 @@ class Pipeline:
             metrics=metrics,
             wall_clock=wall_clock,
         )
-        self.sse = SseGate(self, origin, self._authenticate, self._admit, snapshot.desk.worker)
+        self.sse = SseGate(self, origin, self._authenticate, self._admit, wall_clock, snapshot.desk.worker)
 
     @property
     def accepting(self) -> bool:
@@ -161,9 +160,7 @@ class Pipeline:
             answer_probe(exchange, path, accepting=self.accepting)
         elif self._admin is not None and path.startswith(ADMIN_PATH):
             self._admin(exchange)
-        elif path in (STREAM_PATH, MESSAGES_PATH):
-            self.sse.on_head(exchange, path)
-        else:
+        elif not self.sse.takes(exchange, path):
             raise RequestRefused("there is nothing at this path", code=INVALID_REQUEST, http_status=404)
 
     def _authenticate(self, exchange: Exchange) -> None:

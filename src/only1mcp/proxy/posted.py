@@ -6,8 +6,9 @@ brings it is answered with 202; it is counted itself only where it is refused.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from only1mcp._fast import REQUEST
 from only1mcp.errors import Only1MCPError, error_message
@@ -19,6 +20,9 @@ from only1mcp.proxy.exchange import Exchange, forget
 from only1mcp.proxy.ratelimit import caller_key
 from only1mcp.proxy.streams import ClientStream
 from only1mcp.proxy.verdict import Verdict
+
+if TYPE_CHECKING:
+    from only1mcp.proxy.auth import Principal
 
 
 class Posted(Exchange):
@@ -65,12 +69,14 @@ class SseGate:
         origin: OriginPolicy,
         authenticate: Callable[[Exchange], None],
         admit: Callable[[Exchange], None],
+        wall_clock: Callable[[], float] = time.time,
         worker: int = 0,
     ) -> None:
         self.path = MESSAGES_PATH.encode()
         self._origin = origin
         self._authenticate = authenticate
         self._admit = admit
+        self._wall_clock = wall_clock
         self._sessions = LegacySse(app, worker=worker)
         self.drain = self._sessions.drain
 
@@ -78,8 +84,17 @@ class SseGate:
         """How many streams are open."""
         return len(self._sessions)
 
-    def on_head(self, exchange: Exchange, path: str) -> None:
-        """Serve GET /sse, or find out that a POST to /messages may send its body; raise `RequestRefused`."""
+    def takes(self, exchange: Exchange, path: str) -> bool:
+        """Serve GET /sse, or find out that a POST to /messages may send its body; False where it is another path.
+
+        Raise `RequestRefused`.
+        """
+        if path not in (STREAM_PATH, MESSAGES_PATH):
+            return False
+        self._on_head(exchange, path)
+        return True
+
+    def _on_head(self, exchange: Exchange, path: str) -> None:
         http, head = exchange.http, exchange.http.head
         served = b"GET" if path == STREAM_PATH else b"POST"
         if head.method == b"OPTIONS":
@@ -105,7 +120,17 @@ class SseGate:
         session = self._sessions.open(
             principal, owner=principal.id, caller=caller, max_depth=exchange.snapshot.max_depth
         )
-        stream = ClientStream(exchange, session.stream_ended, session.close, limit_bytes=None)
+
+        def expired() -> None:
+            """The session goes on with what a later message has been posted with, as long as that holds."""
+            latest: Principal = session.vouched
+            left_s = latest.left_s(self._wall_clock())
+            if left_s is None or left_s > 0:
+                stream.go_on_for(latest)
+            else:
+                session.close()
+
+        stream = ClientStream(exchange, session.stream_ended, expired, self._wall_clock, limit_bytes=None)
         try:
             session.begin(stream)
         except Exception:
@@ -113,7 +138,7 @@ class SseGate:
             raise
 
     def take(self, posted: Exchange) -> Coroutine[Any, Any, None] | None:
-        """The message of a POST that `on_head` has seen has been read and admitted; raise `RequestRefused`."""
+        """The message of a POST that `takes` has seen has been read and admitted; raise `RequestRefused`."""
         assert isinstance(posted, Posted)
         assert posted.message is not None
         if posted.message.kind == REQUEST:

@@ -59,11 +59,12 @@ class Expiry:
 class ClientStream:
     """Owns the response of `exchange` from `open` to `close`; `on_end` is called once, however it ends.
 
-    `on_expired` is called when the credentials do not hold any more that the client opened it with; it ends the stream.
+    `on_expired` is called when the credentials do not hold any more that the client opened it with; it ends the stream,
+    or says with which others it goes on.
     `limit_bytes` may wait for the client when it is sent a message; None: whoever sends looks at `waiting_bytes`.
     """
 
-    __slots__ = ("_ended", "_exchange", "_expiry", "_limit_bytes", "_on_end", "_on_expired", "_timer")
+    __slots__ = ("_ended", "_exchange", "_expiry", "_limit_bytes", "_on_end", "_on_expired", "_timer", "_wall_clock")
 
     def __init__(
         self,
@@ -80,6 +81,7 @@ class ClientStream:
         self._ended = False
         self._timer: asyncio.TimerHandle | None = None
         assert exchange.principal is not None
+        self._wall_clock = wall_clock
         self._expiry = Expiry(exchange.principal, self._expired, wall_clock)
 
     def open(self, first: bytes) -> None:
@@ -112,6 +114,11 @@ class ClientStream:
         """Wait while much of it has not been taken."""
         if not self._ended:
             await self._exchange.http.drain()
+
+    def go_on_for(self, principal: Principal) -> None:
+        """Let the stream end with these credentials instead; from `on_expired`."""
+        self._expiry = Expiry(principal, self._expired, self._wall_clock)
+        self._expiry.arm()
 
     def close(self, last: bytes | None = None) -> None:
         """End the stream in order, with a last message where there is one."""
