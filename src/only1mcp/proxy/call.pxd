@@ -5,6 +5,7 @@ from only1mcp.backend.base cimport BackendCall
 from only1mcp.backend.endpoint cimport Endpoint
 from only1mcp.metrics cimport Metrics
 from only1mcp.proxy.exchange cimport Exchange
+from only1mcp.proxy.relay cimport Relay
 from only1mcp.proxy.route cimport Target
 from only1mcp.wire.eras cimport Outbound, to_backend
 from only1mcp.wire.eras cimport to_client as answer_to_client
@@ -24,13 +25,6 @@ cdef class _Attempt:
     cdef public object _done
     cdef public double _began
     cdef public object cancel_call
-
-
-cdef class _Relay:
-    cdef public Exchange _exchange
-    cdef public object _endpoint
-    cdef public bint _same_era
-    cdef public object _progress_token
 
 
 @cython.locals(attempt=_Attempt, call=BackendCall)

@@ -141,6 +141,12 @@ class Exchange:
         assert self.message.id is not None
         return self.message.id
 
+    @property
+    def owner(self) -> str:
+        """Whose calls may share an instance of a backend with this one: the session's, else the principal's."""
+        assert self.principal is not None
+        return self.principal.id if self.session is None else self.session.id
+
     def reply(self, status: int, body: bytes, extra: Headers | None = None) -> None:
         """Answer with a JSON body, on the stream if one has been started, else as a whole response."""
         if self.http.started_response:

@@ -7,7 +7,6 @@ it is told of a resource comes from one subscription at the backend that has it 
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
@@ -15,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from only1mcp.backend.changes import is_silent
 from only1mcp.errors import (
     INVALID_PARAMS,
     INVALID_REQUEST,
@@ -27,10 +25,10 @@ from only1mcp.errors import (
     error_message,
 )
 from only1mcp.proxy import uris
-from only1mcp.proxy.call import owner_of
 from only1mcp.proxy.capabilities import offers_tasks
 from only1mcp.proxy.desk import Work
 from only1mcp.proxy.listeners import Listener, SessionListener, view_of
+from only1mcp.proxy.silent import SilentBackends
 from only1mcp.proxy.task_watch import MAX_WATCHES, MAX_WATCHES_EACH, TaskWatch
 from only1mcp.proxy.tasks import require
 from only1mcp.proxy.topics import Topics
@@ -74,8 +72,7 @@ class Hub:
         self, groups: Mapping[str, Group], wall_clock: Callable[[], float] = time.time, age_s: float = AGE_S
     ) -> None:
         self._groups = groups
-        self._age_s = age_s
-        self._age_timer: asyncio.TimerHandle | None = None
+        self._silent = SilentBackends(groups, age_s, self._is_heard)
         self._topics = Topics(groups, self.updated)
         self._wall_clock = wall_clock
         self._catalog: Catalog | None = None
@@ -104,7 +101,7 @@ class Hub:
         if count >= MAX_LISTENS and exchange.principal.kind != "anonymous":
             raise Overloaded("too many listens", data={"hint": "end one, or ask for more in one"})
         self._listens[exchange.principal.id] = count + 1
-        self._watch_silent()
+        self._silent.watch()
         listener = Listener(exchange, self._listener_ended, self._wall_clock)
         self._listeners[listener] = None
         if wanted.uris or wanted.task_ids:
@@ -131,7 +128,7 @@ class Hub:
             error = RequestRefused("this session has a stream already", code=INVALID_REQUEST)
             _refuse(exchange, 409, error)
             return
-        self._watch_silent()
+        self._silent.watch()
         session.open(exchange, told, self._views_for(exchange))
         self._remember(session, exchange)
 
@@ -203,7 +200,8 @@ class Hub:
     async def aclose(self) -> None:
         """End every stream in order."""
         self._closed = True
-        for timer in (self._change_timer, self._update_timer, self._age_timer):
+        self._silent.close()
+        for timer in (self._change_timer, self._update_timer):
             if timer is not None:
                 timer.cancel()
         tasks = list(self._tasks)
@@ -255,7 +253,7 @@ class Hub:
                 told = uris.rewrite(told, "notifications/tasks", lambda uri: catalog.public_uri(group, uri))
             listener.task_told(id, told)
 
-        listener.watch = TaskWatch(owner_of(exchange), places, on_task, listener.end)
+        listener.watch = TaskWatch(exchange.owner, places, on_task, listener.end)
         listener.task_ids = await listener.watch.open(self._spawn, ACKNOWLEDGE_S)
 
     def _allowed(self, exchange: Exchange, message: Envelope, wanted: Filter) -> Filter:
@@ -339,23 +337,8 @@ class Hub:
             if not self._watches[listener.principal_id]:
                 del self._watches[listener.principal_id]
 
-    def _watch_silent(self) -> None:
-        """See that backends are read again that do not tell of changes, as long as there is somebody to tell."""
-        if self._age_timer is None:
-            # Not all at once, where many processes were started together.
-            delay_s = self._age_s * random.uniform(1.0, 1.2)
-            self._age_timer = asyncio.get_running_loop().call_later(delay_s, self._read_silent)
-
-    def _read_silent(self) -> None:
-        self._age_timer = None
-        if not self._listeners and not any(session.attached for session in self._sessions.values()):
-            return
-        oldest = asyncio.get_running_loop().time() - self._age_s
-        for group in self._groups.values():
-            source = group.source
-            if source is not None and source.peer is not None and source.read_at <= oldest and is_silent(source.peer):
-                source.reread()
-        self._watch_silent()
+    def _is_heard(self) -> bool:
+        return bool(self._listeners) or any(session.attached for session in self._sessions.values())
 
     def _tell_of_lists(self) -> None:
         self._change_timer = self._due = None

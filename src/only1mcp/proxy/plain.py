@@ -22,7 +22,6 @@ from only1mcp.backend.lane import MAX_DIRECT_BYTES
 from only1mcp.frontend.http_exchange import HttpExchange
 from only1mcp.frontend.letterhead import DatedHead
 from only1mcp.proxy.access import log_again, wanted
-from only1mcp.proxy.call import owner_of
 from only1mcp.proxy.exchange import COPIED_BYTES, JSON, Exchange, Snapshot
 from only1mcp.proxy.ratelimit import RateLimiter, caller_key
 from only1mcp.proxy.route import hash_key_of, to_item
@@ -164,7 +163,7 @@ class KnownCall:
         self.era = verdict.era
         self.revision = exchange.revision
         self._mark = exchange.snapshot.mark
-        self._owner = owner_of(exchange)
+        self._owner = exchange.owner
         self._limit_key = caller_key(self.principal, exchange.http.peer)
         token = None if self.session is None else head.get(mcp.HEADER_SESSION)
         self._token = "" if token is None else token.decode("latin-1")
