@@ -7,6 +7,7 @@ from typing import Literal
 
 OURS = "only1mcp"
 SMALL, LARGE = "1 backend, 10 tools", "100 backends, 10,000 tools"
+NGINX_SMALL, NGINX_LARGE = "nginx, 1 upstream", "nginx, 100 upstreams"
 GOOD = "served"
 # What the product is compared with where it is installed; `floor` is benches/loopback/floor.py, `direct` no proxy.
 PROXIES = ("nginx", "haproxy", "floor", OURS)
@@ -63,6 +64,15 @@ _ROWS = (
         against=SMALL,
         subjects=(SMALL, LARGE),
         quick=True,
+    ),
+    Case(
+        "scale-nginx",
+        "nginx, with the same calls: 100 upstreams instead of 1",
+        "scale",
+        None,
+        subject=NGINX_LARGE,
+        against=NGINX_SMALL,
+        subjects=(NGINX_SMALL, NGINX_LARGE),
     ),
     *(
         Case(

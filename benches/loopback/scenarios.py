@@ -10,7 +10,7 @@ from typing import Any
 import jwt
 from benches.loopback.backend import tool_names
 from benches.loopback.calls import Plan, plan_calls, plan_lists, plan_refused, prepare
-from benches.loopback.cases import GOOD, LARGE, OURS, REFUSED, SMALL
+from benches.loopback.cases import GOOD, LARGE, NGINX_LARGE, NGINX_SMALL, OURS, REFUSED, SMALL
 from benches.loopback.rounds import Subject
 from benches.loopback.stage import Stage, http_server, stdio_server
 
@@ -91,7 +91,10 @@ def events(stage: Stage) -> list[Subject]:
 
 
 def scale(stage: Stage) -> list[Subject]:
-    """Two of ours: in front of one small backend, and of many with many tools, all of which are called."""
+    """Two of ours: in front of one small backend, and of many with many tools, all of which are called.
+
+    And two of nginx, which finds the backend of a call by the name of its tool in the head: what many sockets cost.
+    """
     (url,) = stage.backend("stateless", octets=OCTETS, tools=LISTED_TOOLS)
     urls = stage.backend("stateless", octets=OCTETS, tools=TOOLS_OF_EACH, listeners=MANY_BACKENDS)
     small = stage.ours([http_server(url)])
@@ -99,10 +102,22 @@ def scale(stage: Stage) -> list[Subject]:
     by_backend = [tool_names(number, TOOLS_OF_EACH) for number in range(MANY_BACKENDS)]
     # One after the other, from another backend each time.
     spread = [names[turn] for turn in range(TOOLS_OF_EACH) for names in by_backend]
-    return [
-        _subject(stage, SMALL, small, plan_calls("stateless", tool_names(0, LISTED_TOOLS), OCTETS)),
-        _subject(stage, LARGE, many, plan_calls("stateless", spread, OCTETS), ready=MANY_BACKENDS),
+    few, all_of_them = (
+        plan_calls("stateless", tool_names(0, LISTED_TOOLS), OCTETS),
+        plan_calls("stateless", spread, OCTETS),
+    )
+    subjects = [
+        _subject(stage, SMALL, small, few),
+        _subject(stage, LARGE, many, all_of_them, ready=MANY_BACKENDS),
     ]
+    for name, backends, plan in ((NGINX_SMALL, [url], few), (NGINX_LARGE, urls, all_of_them)):
+        if name in stage.wanted:
+            where = stage.spread(backends)
+            if where is None:
+                stage.absent[name] = "not installed"
+            else:
+                subjects.append(_subject(stage, name, where, plan))
+    return subjects
 
 
 def refused(stage: Stage, wanted: Iterable[str] = tuple(REFUSED)) -> list[Subject]:

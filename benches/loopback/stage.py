@@ -42,11 +42,11 @@ http {{
   fastcgi_temp_path {directory}/fastcgi;
   uwsgi_temp_path {directory}/uwsgi;
   scgi_temp_path {directory}/scgi;
-  upstream backend {{ server {backend}; keepalive 512; keepalive_requests 1000000000; }}
+  {upstreams}
   server {{
     listen 127.0.0.1:{port} backlog=4096;
     location / {{
-      proxy_pass http://backend;
+      proxy_pass http://{target};
       proxy_http_version 1.1;
       proxy_set_header Connection "";
       {tuning}
@@ -54,6 +54,10 @@ http {{
   }}
 }}
 """
+
+NGINX_UPSTREAM = "upstream backend{number} {{ server {backend}; keepalive 512; keepalive_requests 1000000000; }}\n"
+# Which backend has a tool is said by its name (benches/loopback/backend.py).
+NGINX_SPREAD = "map $http_mcp_name $backend {{ '~^work_(?<number>[0-9]+)_' 'backend$number'; }}\n"
 
 HAPROXY_CONF = """
 global
@@ -113,8 +117,8 @@ class Stage:
         values = {"backend": urlsplit(backend_url).netloc, "connections": connections}
         found = {}
         if self._has("nginx", NGINX):
-            user = "user root;" if os.geteuid() == 0 else ""
-            found["nginx"] = self._nginx(**values, user=user, tuning=nginx)
+            upstreams = NGINX_UPSTREAM.format(number=0, backend=values["backend"])
+            found["nginx"] = self._nginx(connections, upstreams, "backend0", tuning=nginx)
         if self._has("haproxy", HAPROXY):
             found["haproxy"] = self._haproxy(**values)
         if "floor" in self.wanted:
@@ -127,6 +131,18 @@ class Stage:
             if name != "direct":
                 pin(pid, self.for_proxies)
         return found
+
+    def spread(self, backend_urls: list[str]) -> tuple[int, str] | None:
+        """Start nginx in front of many backends, each with its own tools; None where it is not installed."""
+        if NGINX is None:
+            return None
+        upstreams = "".join(
+            NGINX_UPSTREAM.format(number=number, backend=urlsplit(url).netloc)
+            for number, url in enumerate(backend_urls)
+        )
+        pid, url = self._nginx(CONNECTIONS, NGINX_SPREAD.format() + upstreams, "$backend")
+        pin(pid, self.for_proxies)
+        return pid, url
 
     def ours(self, servers: list[dict[str, Any]], **sections: Any) -> tuple[int, str]:
         """Start Only1MCP and return its pid and URL; what it starts itself is not kept to its CPU."""
@@ -152,11 +168,15 @@ class Stage:
             self.absent[name] = "not installed"
         return name in self.wanted and program is not None
 
-    def _nginx(self, **values: Any) -> tuple[int, str]:
-        port = free_port()
-        conf = self.directory / "nginx.conf"
-        conf.write_text(NGINX_CONF.format(directory=self.directory, port=port, **values))
-        command = [str(NGINX), "-p", str(self.directory), "-c", str(conf), "-e", str(self.directory / "error.log")]
+    def _nginx(self, connections: int, upstreams: str, target: str, *, tuning: str = "") -> tuple[int, str]:
+        self._count += 1
+        port, directory = free_port(), self.directory / f"nginx-{self._count}"
+        directory.mkdir()
+        conf = directory / "nginx.conf"
+        user = "user root;" if os.geteuid() == 0 else ""
+        values = {"directory": directory, "port": port, "user": user, "connections": connections}
+        conf.write_text(NGINX_CONF.format(**values, upstreams=upstreams, target=target, tuning=tuning))
+        command = [str(NGINX), "-p", str(directory), "-c", str(conf), "-e", str(directory / "error.log")]
         return self._listening(self._start(command, "nginx"), port)
 
     def _haproxy(self, *, connections: int, **values: Any) -> tuple[int, str]:
