@@ -500,7 +500,7 @@ async def test_a_notification_is_not_repeated() -> None:
 
 
 async def test_listening() -> None:
-    request = b'{"jsonrpc":"2.0","id":"s1","method":"roots/list"}'
+    request = b'{"jsonrpc":"2.0","id":"s1","method":"ping"}'
     answer = b'{"jsonrpc":"2.0","id":1,"result":{}}'
 
     async def speaks(incoming: Incoming) -> None:
@@ -521,6 +521,17 @@ async def test_listening() -> None:
         assert incoming.header("mcp-session-id") == "s"
         assert incoming.header("mcp-protocol-version") == HANDSHAKE
         transport.session_id = None
+
+
+async def test_what_is_asked_outside_of_a_call_is_refused() -> None:
+    async def asks(incoming: Incoming) -> None:
+        await incoming.send(SSE_HEAD, event(b'{"jsonrpc":"2.0","id":"s1","method":"roots/list"}'), b"0\r\n\r\n")
+
+    async with hosted(HANDSHAKE) as (server, transport):
+        server.script("GET", asks)
+        await transport.listen()
+        refusal = await server.arrival("POST")  # it has no method
+        assert (refusal.message["id"], refusal.message["error"]["code"]) == ("s1", -32602)
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ FIXTURE = third_party.SERVERS / "conformance_server.py"
 # Of what the official SDK does not have yet.
 TASKS_FIXTURE = third_party.SERVERS / "tasks_server.py"
 SUITE_TIMEOUT_S = 180.0
+CLIENT_TIMEOUT_MS = 120_000
 REASON_LENGTH = 200
 
 # One scenario: {"scored": bool, "passed": checks, "failed": checks, "warnings": checks, "reasons": [why]}
@@ -93,7 +94,7 @@ def run_as_client(python: Path, revision: str, kind: str, directory: Path) -> di
     found = {}
     for name, scored in client_scenarios(revision).items():
         command = [str(node), str(suite), "client", "--command", shlex.join(client), "--scenario", name]
-        command += ["--spec-version", revision, "-o", str(directory)]
+        command += ["--spec-version", revision, "--timeout", str(CLIENT_TIMEOUT_MS), "-o", str(directory)]
         done = subprocess.run(
             command, cwd=third_party.ROOT, capture_output=True, text=True, timeout=SUITE_TIMEOUT_S, check=False
         )

@@ -21,7 +21,7 @@ from tests.e2e.gateway import http_backend
 from tests.e2e.processes import Proxy, until
 
 CLIENT = third_party.ROOT / "tests" / "e2e" / "clients" / "python_client.py"
-CLIENT_TIMEOUT_S = 25.0
+CLIENT_TIMEOUT_S = 60.0
 BACKEND_START_S = 15.0
 
 Step = tuple[str, dict[str, Any]]
