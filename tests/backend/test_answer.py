@@ -28,7 +28,7 @@ from tests.backend.hostile import (
 )
 
 from only1mcp._fast import ERROR, NOTIFICATION, RESULT, Envelope
-from only1mcp.backend import http
+from only1mcp.backend import surplus
 from only1mcp.backend.answer import MAX_ANSWER_BYTES
 from only1mcp.backend.http import HttpTransport
 from only1mcp.backend.pool import MAX_CONNECTIONS
@@ -418,7 +418,7 @@ async def test_a_second_answer_is_dropped_with_its_connection(cut: str, caplog: 
 async def test_a_stream_that_does_not_end_well_after_its_answer_loses_its_connection(
     rest: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http, "DRAIN_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(surplus, "DRAIN_TIMEOUT_S", 0.05)
 
     answered = asyncio.Event()
 

@@ -29,7 +29,7 @@ def now() -> float:
 
 async def call(endpoint: Endpoint, method: str = "tools/call") -> Any:
     id = endpoint.next_id()
-    answer = await endpoint.call(BackendCall(method, jsonrpc.request(id, method, b"{}"), id, 5))
+    answer = await endpoint.call(BackendCall(method, jsonrpc.request(id, method, b'{"name":"x"}'), id, 5))
     return orjson.loads(answer.data)
 
 

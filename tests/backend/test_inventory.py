@@ -95,7 +95,7 @@ def test_any_cursor_is_sent_back_as_it_came(cursors: list[str]) -> None:
 HOSTILE = [
     pytest.param([b'{"tools":[1],"nextCursor":"a"}'] * 2, id="the same cursor again"),
     pytest.param([b'{"tools":[],"nextCursor":"%d"}' % (i % 3) for i in range(9)], id="a cycle of cursors"),
-    pytest.param([b'{"tools":[],"nextCursor":%d}' % i for i in range(1000)], id="pages without end"),
+    pytest.param([b'{"tools":[],"nextCursor":"%d"}' % i for i in range(1000)], id="pages without end"),
     pytest.param([b'{"tools":[],"nextCursor":""}'] * 3, id="an empty cursor again and again"),
     pytest.param([b'{"tools":[' + b"1," * 20_000 + b"1]}"], id="too many items"),
     pytest.param([b'{"tools":{}}'], id="no array"),

@@ -137,7 +137,7 @@ async def test_a_backend_of_the_stateless_era_costs_no_attribution() -> None:
     async with backend, running(configured(backend)) as worker, Caller(port_of(worker)) as caller:
         await caller.call("plain")
         transport: Any = worker.registry.endpoints["b0"].transport
-        assert transport._alone is False
+        assert transport.lane.sole is False
 
 
 class Clock:

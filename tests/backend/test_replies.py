@@ -17,12 +17,12 @@ async def test_results_errors_and_messages_are_sent() -> None:
     replies = Replies(server(), name="b")
     replies.result(b'"x"', b'{"a":1}')
     replies.refuse(b"7", "no", -32602)
-    replies.send(b'{"jsonrpc":"2.0","method":"notifications/cancelled"}')
+    replies.send(b'{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}')
     await asyncio.sleep(0.1)
     assert server.sent == [
         {"jsonrpc": "2.0", "id": "x", "result": {"a": 1}},
         {"jsonrpc": "2.0", "id": 7, "error": {"code": -32602, "message": "no"}},
-        {"jsonrpc": "2.0", "method": "notifications/cancelled"},
+        {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 1}},
     ]
     await replies.aclose()
 

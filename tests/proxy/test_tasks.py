@@ -404,7 +404,8 @@ async def test_tasks_of_the_handshake_era_are_not_for_stateless_clients() -> Non
 
 
 async def test_who_asks_for_no_task_is_given_what_the_backend_says() -> None:
-    said = {**text("t"), "task": {"taskId": "mine"}, "_meta": {RELATED: {"taskId": "mine"}}}
+    task = {"taskId": "mine", "status": "working", "createdAt": "now", "lastUpdatedAt": "now", "ttl": None}
+    said = {**text("t"), "task": task, "_meta": {RELATED: {"taskId": "mine"}}}
 
     async def odd(call: Call) -> Outcome:
         return said

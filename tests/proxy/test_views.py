@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from tests.proxy.offers import catalog_of, offer
 
@@ -37,8 +39,10 @@ def test_tools_are_those_that_a_key_may_call() -> None:
 
 
 def test_what_one_era_is_not_given_does_not_count_for_it() -> None:
-    plain = Views(catalog_of(offer("x", tools=[{"name": "a"}])))
-    tasks = Views(catalog_of(offer("x", tools=[{"name": "a", "execution": {"taskSupport": "optional"}}])))
+    makes_tasks: Any = {"tools": {}, "tasks": {"requests": {"tools": {"call": {}}}}}
+    execution = {"taskSupport": "optional"}
+    plain = Views(catalog_of(offer("x", tools=[{"name": "a"}], capabilities=makes_tasks)))
+    tasks = Views(catalog_of(offer("x", tools=[{"name": "a", "execution": execution}], capabilities=makes_tasks)))
     assert plain.digest("tools", ALL, HANDSHAKE) != tasks.digest("tools", ALL, HANDSHAKE)
     assert plain.digest("tools", ALL, STATELESS) == tasks.digest("tools", ALL, STATELESS)
 
