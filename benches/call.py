@@ -42,7 +42,11 @@ from only1mcp.process.worker import Worker
 BATCHES = 100
 WARM_UP_CALLS = 2000
 ARGUMENT = "what a model might ask for, in about a hundred characters, so that the call has a body worth the name"
-RESULT = b'"result":' + orjson.dumps({"content": [{"type": "text", "text": "x" * 256}]})
+CONTENT = {"content": [{"type": "text", "text": "x" * 256}]}
+RESULTS = {
+    "handshake": b'"result":' + orjson.dumps(CONTENT),
+    "stateless": b'"result":' + orjson.dumps({"resultType": "complete", **CONTENT}),
+}
 
 
 class Transport:
@@ -80,7 +84,8 @@ class Transport:
 class Server:
     """The backend behind a connection on which nothing happens."""
 
-    def __init__(self, endpoint: Any, sock: socket.socket) -> None:
+    def __init__(self, endpoint: Any, sock: socket.socket, result: bytes) -> None:
+        self._result = result
         self._protocol = HttpConnection()
         self._transport = Transport(sock, self._protocol)
         idle = endpoint.transport._pool._idle
@@ -90,7 +95,7 @@ class Server:
 
     def answer(self) -> None:
         sent = self._transport.written
-        body = _answer(sent, sent.index(b"\r\n\r\n"))
+        body = _answer(sent, sent.index(b"\r\n\r\n"), self._result)
         head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
         self._protocol.data_received(head + body)
 
@@ -98,7 +103,8 @@ class Server:
 class Child:
     """The backend behind pipes that are none: what would be written to them is kept."""
 
-    def __init__(self, endpoint: Any) -> None:
+    def __init__(self, endpoint: Any, result: bytes) -> None:
+        self._result = result
         self._lane = endpoint.transport._lane
         self._lane.child = self
         self._written = b""
@@ -109,12 +115,12 @@ class Child:
 
     def answer(self) -> None:
         self._lane.flush()  # as the event loop does at the end of its turn
-        self._lane.received(_answer(self._written, 0) + b"\n")
+        self._lane.received(_answer(self._written, 0, self._result) + b"\n")
 
 
-def _answer(sent: bytes, body: int) -> bytes:
+def _answer(sent: bytes, body: int, result: bytes) -> bytes:
     start = sent.index(b'"id":', body) + 5
-    return b'{"jsonrpc":"2.0","id":' + sent[start : sent.index(b",", start)] + b"," + RESULT + b"}"
+    return b'{"jsonrpc":"2.0","id":' + sent[start : sent.index(b",", start)] + b"," + result + b"}"
 
 
 class Pair:
@@ -128,12 +134,13 @@ class Pair:
         self._client = RepeatingConnection(worker.listener, asyncio.get_running_loop())  # type: ignore[arg-type]
         self._to_client = Transport(self._ends[0], self._client)
         (endpoint,) = worker.registry.endpoints.values()
+        self._result = RESULTS[era]
         self._backend: Server | Child
         if endpoint.config.transport == "stdio":
-            self._backend = Child(endpoint)
+            self._backend = Child(endpoint, self._result)
             self._ends[1].close()
         else:
-            self._backend = Server(endpoint, self._ends[1])
+            self._backend = Server(endpoint, self._ends[1], self._result)
         (self._tool,) = [item.key for item in worker.pipeline.snapshot.catalog.lists["tools/list"].items]
         self._session = b""
         if era == "handshake":
@@ -156,7 +163,7 @@ class Pair:
         self._to_client.written = b""
         self._client.data_received(self._call)
         self._backend.answer()
-        assert self._to_client.written.endswith(b'"id":7,' + RESULT + b"}"), self._to_client.written
+        assert self._to_client.written.endswith(b'"id":7,' + self._result + b"}"), self._to_client.written
 
     def _request(self, method: str, params: dict[str, Any]) -> bytes:
         port = 0 if self._worker.listener is None else self._worker.listener.port
@@ -208,6 +215,7 @@ async def measure(era: str, calls: int, full: bool = False, *, stdio: bool = Fal
             pair = Pair(worker, era, token)
             return _batches(pair.list if lists else pair.call, calls)
         finally:
+            gc.unfreeze()
             await worker.stop(0)
             logs.shutdown()
 

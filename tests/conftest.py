@@ -1,7 +1,11 @@
-"""Refuses to test compiled modules that are older than their sources; has every message held against its schema."""
+"""Refuses to test compiled modules that are older than their sources; has every message held against its schema.
+
+What a test makes of logging ends with it.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +25,18 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 def _valid_messages(request: pytest.FixtureRequest) -> Iterator[None]:
     with validity.watched(checking=request.node.get_closest_marker("unchecked") is None):
         yield
+
+
+@pytest.fixture(autouse=True)
+def _leave_logging_as_it_was() -> Iterator[None]:
+    flags = logging.logThreads, logging.logProcesses, logging.logMultiprocessing
+    loggers = [logging.getLogger(name) for name in ("only1mcp", "asyncio", "only1mcp.access")]
+    levels = [(logger, logger.level, logger.propagate) for logger in loggers]
+    yield
+    logging.logThreads, logging.logProcesses, logging.logMultiprocessing = flags
+    for logger, level, propagate in levels:
+        logger.setLevel(level)
+        logger.propagate = propagate
 
 
 def _is_stale(library: Path) -> bool:

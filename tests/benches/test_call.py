@@ -27,7 +27,10 @@ async def test_a_wrong_answer_is_noticed(stdio: bool, monkeypatch: pytest.Monkey
 
 def _spoiled(pair: call.Pair, monkeypatch: pytest.MonkeyPatch) -> list[float]:
     pair.call()
-    monkeypatch.setattr(call, "RESULT", b'"error":{"code":1,"message":"x"}')
+    monkeypatch.setattr(pair._backend, "_result", b'"error":{"code":1,"message":"x"}')
+    with pytest.raises(AssertionError):
+        pair.call()
+    monkeypatch.setattr(pair, "_result", b'"error":{"code":1,"message":"x"}')
     pair.call()
     monkeypatch.setattr(pair, "_call", b"GET / HTTP/1.1\r\nhost: elsewhere\r\n\r\n")
     with pytest.raises(AssertionError):

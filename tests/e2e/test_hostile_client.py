@@ -455,6 +455,7 @@ async def test_odd_uris_are_data_for_the_backend(uri: str, era: str) -> None:
         assert sum(len(backend.calls) for backend in backends) <= 1
 
 
+@pytest.mark.unchecked("a token that is none is passed on, to the backend and back")
 @pytest.mark.parametrize("token", [None, True, [], {}, {"a": 1}, 1.5, "x" * 10_000])
 @pytest.mark.parametrize("era", ["stateless", HANDSHAKE_BACKEND])
 async def test_odd_progress_tokens(backend: Backend, token: Any, era: str) -> None:

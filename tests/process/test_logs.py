@@ -24,16 +24,9 @@ access = logging.getLogger("only1mcp.access")
 
 
 @pytest.fixture(autouse=True)
-def _leave_logging_as_it_was():
-    flags = logging.logThreads, logging.logProcesses, logging.logMultiprocessing
-    names = ("only1mcp", "asyncio", "only1mcp.access")
-    levels = {name: (logging.getLogger(name).level, logging.getLogger(name).propagate) for name in names}
+def _no_output_outlives_its_test():
     yield
     logs.shutdown()
-    logging.logThreads, logging.logProcesses, logging.logMultiprocessing = flags
-    for name, (level, propagate) in levels.items():
-        logging.getLogger(name).setLevel(level)
-        logging.getLogger(name).propagate = propagate
     for thread in threading.enumerate():
         if thread.name == "only1mcp-log":
             thread.join(10)

@@ -145,7 +145,7 @@ async def test_results(client: str, backend: str) -> None:
 
 @pairs
 async def test_lists(client: str, backend: str) -> None:
-    """`execution` is of the handshake era, output schemas that are no objects of the stateless one."""
+    """`execution` is of handshake backends that make tasks, output schemas other than objects of stateless ones."""
 
     class Rich(Backend):
         def _list(self, method: str) -> list[dict[str, Any]]:
@@ -158,7 +158,8 @@ async def test_lists(client: str, backend: str) -> None:
                 {"name": "u", "inputSchema": OBJECT, "outputSchema": {"type": "object"}},
             ]
 
-    async with paired(client, Rich(era=backend)) as caller:
+    tasks = {"tasks": {"requests": {"tools": {"call": {}}}}} if backend == H else {}
+    async with paired(client, Rich(era=backend, capabilities=tasks)) as caller:
         tools = checked(await caller.ask("tools/list"), client, "tools/list").result["tools"]
     assert ["execution" in tool for tool in tools] == (
         [(client, backend) == (H, H)] if backend == H else [False, False]

@@ -22,7 +22,6 @@ from only1mcp.proxy.exchange import Exchange
 @pytest.fixture(params=["alone", "among others"])
 def path(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
     """Let the access log be written to a file: by our output alone, or where somebody else listens to the logger."""
-    level, propagate = access_log.level, access_log.propagate
     path = tmp_path / "access.log"
     logs.configure(Logging(outputs=(Output(type="access", path=str(path)),)))
     # Those of the test runner.
@@ -37,8 +36,6 @@ def path(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
     for handler in others:
         access_log.addHandler(handler)
     logs.shutdown()
-    access_log.setLevel(level)
-    access_log.propagate = propagate
 
 
 def ended(method: str = "tools/call", principal: str = "alice", target: bytes = b"/mcp") -> Exchange:
