@@ -39,7 +39,6 @@ umask 022
 readonly MAX_BYTES=$((512 * 1024 * 1024)) DOWNLOAD_TIMEOUT_S=600
 readonly SEMVER='^v?((0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?)$'
 
-child=''        # what is being waited for
 stage=''        # a directory beside the binary, so that renaming out of it is atomic
 touched=no      # whether the service or its binary may have changed
 installed=no    # whether files may have changed
@@ -63,25 +62,24 @@ usage() {
 # bash answers signals at once only while it waits. The lock is not for the children.
 run() {
     "$@" </dev/null 8>&- 9>&- &
-    child=$!
-    local status
+    local status child=$!
     while :; do
         status=0
         wait "$child" || status=$?
         # A signal while everything is put back ends the waiting, not the child.
         if ((status <= 128)) || ! kill -0 "$child" 2>/dev/null; then break; fi
     done
-    child=''
     return "$status"
 }
 
 interrupted() {
     complain "interrupted by SIG$1"
-    if [[ -n $child ]]; then
+    # Asked of bash, which knows of a child that has only just begun.
+    local child
+    for child in $(jobs -p); do
         kill "$child" 2>/dev/null || true
         wait "$child" 2>/dev/null || true
-        child=''
-    fi
+    done
     exit 3
 }
 
