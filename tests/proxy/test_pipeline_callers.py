@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import jwt
@@ -153,8 +153,15 @@ async def test_probes_need_no_credentials(port: int) -> None:
 # Sessions belong to a principal.
 
 
-@pytest.mark.parametrize("thief", [{"x-api-key": "bob-key"}, {"authorization": "Bearer " + token()}, {}])
-async def test_session_of_another_principal(backend: Backend, thief: Fields) -> None:
+THIEVES: dict[str, Callable[[], Fields]] = {
+    "another key": lambda: {"x-api-key": "bob-key"},
+    "a token": lambda: {"authorization": "Bearer " + token()},
+    "nothing": dict,
+}
+
+
+@pytest.mark.parametrize("thief", THIEVES)
+async def test_session_of_another_principal(backend: Backend, thief: str) -> None:
     auth = Auth(jwt=JWT_SETTINGS, api_keys=AUTH.api_keys, allow_anonymous=True)
     async with (
         running(configured(backend, auth=auth)) as worker,
@@ -162,7 +169,7 @@ async def test_session_of_another_principal(backend: Backend, thief: Fields) -> 
         Caller(port_of(worker)) as other,
     ):
         await ann.initialize()
-        stolen: Fields = {"mcp-session-id": ann.session, **thief}
+        stolen: Fields = {"mcp-session-id": ann.session, **THIEVES[thief]()}
         call = request("tools/call", name="echo", arguments={})
         for method, body in (("POST", call), ("GET", b""), ("DELETE", b"")):
             reply = await other.send(body, stolen, method=method)
