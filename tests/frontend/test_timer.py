@@ -74,15 +74,17 @@ def test_moving_it_earlier_takes_effect() -> None:
     assert loop.handles == []
 
 
-def test_it_can_be_set_again_and_cancelled() -> None:
+def test_it_can_be_set_again_and_closed() -> None:
     loop = Loop()
     subject, expired = deadline(loop)
     subject.set(1.0)
     loop.advance(2.0)
     subject.set(3.0)
-    subject.cancel()
-    subject.cancel()
+    subject.close()
+    subject.close()
     loop.advance(10.0)
+    subject.set(11.0)
+    loop.advance(12.0)
     assert expired == [1.0]
     assert loop.handles == []
 

@@ -143,10 +143,10 @@ class Connection:
     def connection_lost(self, exc: Exception | None) -> None:
         self._phase = LOST
         self._transport = None
-        self._deadline.cancel()
+        self._deadline.close()
         self._gate.release()
         if self._runner.exchange is None:
-            self._owner.forget(self)
+            self._end()
         else:
             self._runner.client_gone()
 
@@ -208,7 +208,7 @@ class Connection:
     def exchange_over(self) -> None:
         """Go on with the next request, close, or wait for the rest of an unwanted body."""
         if self.gone:
-            self._owner.forget(self)
+            self._end()
             return
         if not self.writable:
             return
@@ -224,6 +224,11 @@ class Connection:
         elif self._wire.must_close:
             self._linger()
         self._advance()
+
+    def _end(self) -> None:
+        """Nothing happens any more, and nothing is left that only a garbage collector would find."""
+        self._owner.forget(self)
+        self._runner.close()
 
     def _advance(self) -> None:
         if self._advancing:

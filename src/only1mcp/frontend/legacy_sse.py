@@ -141,6 +141,7 @@ class SseSession:
         """The stream has ended, however: calls are cancelled, nobody could be told of them."""
         if not self.over:
             self.over = True
+            self._stream = None
             self._client.close()
             self._on_end(self)
 

@@ -190,6 +190,7 @@ class MessageChannel:
         if self._broken and self.id is not None and not self.muted:
             self._sink.send(error_message(Only1MCPError("the answer broke off"), self.id))
         self._on_end(self)
+        self._runner.close()
 
 
 class MessageClient:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable, Coroutine
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from only1mcp.errors import NotAllowed, NotAuthenticated, Only1MCPError, Overloaded, RateLimited, error_message
 from only1mcp.frontend.http_exchange import Application, HttpExchange
@@ -40,6 +40,23 @@ class Host(Protocol):
         """The exchange has ended and is forgotten; the connection may go on."""
 
 
+class _Gone:
+    """Stands for a connection that has ended."""
+
+    gone = True
+    writable = False
+    stopping = False
+
+    def close_after_response(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    def exchange_over(self) -> None: ...
+
+
+_GONE: Final = _Gone()
+
+
 class ExchangeRunner:
     """At most one exchange, its task, and the errors that escape from either."""
 
@@ -47,7 +64,7 @@ class ExchangeRunner:
 
     def __init__(self, app: Application, host: Host, loop: asyncio.AbstractEventLoop) -> None:
         self._app = app
-        self._host = host
+        self._host: Host = host
         self._loop = loop
         self.exchange: HttpExchange | None = None
         self._task: asyncio.Task[None] | None = None
@@ -128,6 +145,10 @@ class ExchangeRunner:
         if self._task is not None:
             self._task.cancel()
         self.settle()
+
+    def close(self) -> None:
+        """Let go of the connection: the last exchange is over."""
+        self._host = _GONE
 
     def _cancel_deferred(self, exchange: HttpExchange) -> None:
         on_cancel, exchange.on_cancel = exchange.on_cancel, None

@@ -6,4 +6,4 @@ cdef class Deadline:
     cdef public double _when
 
     cpdef set(self, double when)
-    cpdef cancel(self)
+    cpdef close(self)

@@ -21,7 +21,7 @@ class Deadline:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, on_expiry: Callable[[], None]) -> None:
         self._loop = loop
-        self._on_expiry = on_expiry
+        self._on_expiry: Callable[[], None] | None = on_expiry
         self._handle: asyncio.TimerHandle | None = None
         # When the handle fires, and when the deadline is.
         self._fires_at = NEVER
@@ -33,9 +33,10 @@ class Deadline:
         if when < self._fires_at:
             self._arm(when)
 
-    def cancel(self) -> None:
-        """Never expire, unless set again."""
+    def close(self) -> None:
+        """Never expire again, and let go of whoever was to be called, so that no cycle is left of it and its owner."""
         self._when = self._fires_at = NEVER
+        self._on_expiry = None
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
@@ -54,4 +55,5 @@ class Deadline:
             self._arm(when)
             return
         self._when = NEVER
-        self._on_expiry()
+        if self._on_expiry is not None:
+            self._on_expiry()

@@ -32,7 +32,7 @@ class Expiry:
 
     def __init__(self, principal: Principal, on_expired: Callable[[], None], wall_clock: Callable[[], float]) -> None:
         self._principal = principal
-        self._on_expired = on_expired
+        self._on_expired: Callable[[], None] | None = on_expired
         self._wall_clock = wall_clock
         self._timer: asyncio.TimerHandle | None = None
 
@@ -42,6 +42,8 @@ class Expiry:
             self._timer = asyncio.get_running_loop().call_later(max(0.0, min(left_s, LONGEST_TIMER_S)), self._look)
 
     def disarm(self) -> None:
+        # Whoever was to be called has this one: it must not be a cycle.
+        self._on_expired = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -53,7 +55,8 @@ class Expiry:
             return
         self._timer = None
         log.info("stream.expired", extra={"fields": {"principal": self._principal.name}})
-        self._on_expired()
+        if self._on_expired is not None:
+            self._on_expired()
 
 
 class ClientStream:

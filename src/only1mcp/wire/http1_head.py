@@ -51,7 +51,7 @@ class HeadCutter:
     `check_first_line` gets the request or status line with its CRLF before the rest of the head has arrived.
     """
 
-    __slots__ = ("_check_first_line", "_first_line_checked", "_limit", "_role", "seen")
+    __slots__ = ("_check_first_line", "_limit", "_role", "first_line", "seen")
 
     def __init__(
         self, limit_bytes: int, role: Literal["request", "response"], check_first_line: Callable[[bytes], None]
@@ -59,22 +59,25 @@ class HeadCutter:
         self._limit = limit_bytes
         self._role = role
         self._check_first_line = check_first_line
-        self._first_line_checked = False
+        # That of the head at hand, or else of the last one; empty while it is incomplete.
+        self.first_line = b""
         # Octets of an incomplete head that have been looked at; 0 between two heads.
         self.seen = 0
 
     def maybe_cut(self, buffer: bytearray) -> bytes | None:
         """Remove and return the head at the front of `buffer` without its empty line, or None when it is incomplete."""
         limit = self._limit
+        if not self.seen:
+            self.first_line = b""
         end = buffer.find(b"\r\n\r\n", max(0, self.seen - 3))
         stop = len(buffer) if end < 0 else end + 4
         # One octet beyond the limit is in sight, so that a CR in the last place is judged the same at every split.
         bad_at = _first_forbidden(buffer, max(0, self.seen - 1), min(stop, limit + 1), limit)
-        if not self._first_line_checked:
+        if not self.first_line:
             line_end = buffer.find(b"\n", self.seen, min(stop, limit)) + 1
             if line_end and bad_at >= line_end:
-                self._check_first_line(bytes(buffer[:line_end]))
-                self._first_line_checked = True
+                self.first_line = bytes(buffer[:line_end])
+                self._check_first_line(self.first_line)
         if bad_at < limit:
             raise ProtocolError(f"octet not allowed in a {self._role} head: {bytes(buffer[bad_at : bad_at + 1])!r}")
         if stop > limit:
@@ -85,13 +88,12 @@ class HeadCutter:
         head = bytes(buffer[: end + 2])
         del buffer[:stop]
         self.seen = 0
-        self._first_line_checked = False
         return head
 
     def _too_long(self, head: bytes) -> ProtocolError:
         if self._role == "response":
             return ProtocolError(f"expected a response head of at most {self._limit} bytes")
-        if self._first_line_checked:
+        if self.first_line:
             return ProtocolError(f"expected a request head of at most {self._limit} bytes", http_status=431)
         if b" " in head:
             return ProtocolError(f"expected a target of at most {MAX_TARGET_BYTES} bytes", http_status=414)

@@ -34,7 +34,7 @@ class ServerConnection:
         self._max_header = max_header_bytes
         self._max_body = max_body_bytes
         self._buffer = bytearray()
-        self._cutter = HeadCutter(max_header_bytes, "request", self._check_first_line)
+        self._cutter = HeadCutter(max_header_bytes, "request", check_request_line)
         self._eof = False
         self._error: ProtocolError | None = None
         # The last head that came in one piece with its body.
@@ -250,7 +250,11 @@ class ServerConnection:
                     self._method = method
                     head = RequestHead(method, target, headers, b"1.1", length, chunked, False, index)
                     return self._begin(head, close)
-            raw = self._cutter.maybe_cut(buffer)
+            try:
+                raw = self._cutter.maybe_cut(buffer)
+            finally:
+                # Known even when the request is refused: the answer to HEAD has no body.
+                self._method = self._cutter.first_line.partition(b" ")[0]
             if raw is not None:
                 head = read_request_head(raw, self._max_body)
                 return self._begin(head, b"close" in head.tokens(b"connection"))
@@ -287,11 +291,6 @@ class ServerConnection:
         if self._eof:
             self._body.read_eof()
         return None
-
-    def _check_first_line(self, line: bytes) -> None:
-        # Known even when the request is refused: the answer to HEAD has no body.
-        self._method = line.partition(b" ")[0]
-        check_request_line(line)
 
     def _write(self, status: int, headers: Headers, length: int, chunked: bool, body: bytes) -> bytes:
         """Return a response or its start; a `length` below 0 is not sent."""
