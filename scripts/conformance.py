@@ -26,6 +26,7 @@ NOTES = {
         "bridged: the scenario answers what it was not asked, with no `requestState`; a server that keeps nothing "
         "takes such an answer, a handshake server cannot be told of it before it asks"
     ),
+    ("2026-07-28", "tasks-status-notifications"): "the scenario has no checks of its own yet",
 }
 
 
