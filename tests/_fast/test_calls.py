@@ -34,6 +34,7 @@ METAS = [
     b"{",
     b'{"pp":2}',
 ]
+URIS = [b'"a"', b'""', b"7", b"null", b"{}"]
 VERSIONS = [b'"2.0"', b'"2\\u002e0"', b'"1.0"', b"2.0"]
 
 
@@ -49,6 +50,8 @@ def messages(draw: st.DrawFn) -> bytes:
     params = [b'"name":' + draw(st.sampled_from(NAMES)), b'"arguments":' + orjson.dumps(draw(VALUES))]
     if draw(st.booleans()):
         params.append(b'"_meta":' + draw(st.sampled_from(METAS)))
+    if draw(st.booleans()):
+        params.append(b'"uri":' + draw(st.sampled_from(URIS)))
     members = [
         b'"jsonrpc":' + draw(st.sampled_from(VERSIONS[: draw(st.integers(1, len(VERSIONS)))])),
         b'"id":' + draw(st.sampled_from(IDS)),

@@ -7,7 +7,7 @@ from libc.stdint cimport int64_t, uint8_t
 from libc.string cimport memchr, memcmp
 
 from only1mcp._fast.envelope cimport (
-    ERROR_MEMBER, ID, JSONRPC, MAX_ID_OCTETS, META, METHOD, NAME, PARAMS, RESULT_MEMBER, Found, Piece, is_message
+    ERROR_MEMBER, ID, JSONRPC, MAX_ID_OCTETS, META, METHOD, NAME, PARAMS, RESULT_MEMBER, URI, Found, Piece, is_message
 )
 from only1mcp._fast.http_octets cimport DIGITS, LENGTH_OCTETS, put, put_length, spell
 from only1mcp._fast.json_walk cimport MAX_DEPTH, is_digit
@@ -147,6 +147,8 @@ cpdef CallText maybe_call(bytes data, Py_ssize_t start, Py_ssize_t max_depth):
     if not is_version(p, top.pieces[JSONRPC]) or not is_plain_id(p, top.pieces[ID]):
         return None
     if top.pieces[PARAMS].start < 0 or p[top.pieces[PARAMS].start] != c"{" or not is_plain_name(p, inner.pieces[NAME]):
+        return None
+    if inner.pieces[URI].start >= 0 and p[inner.pieces[URI].start] != c'"':
         return None
     if not is_plain_meta(p, inner.pieces[META]):
         return None
