@@ -95,6 +95,15 @@ async def test_an_expiry_that_begins_a_call() -> None:
 
 
 @virtual
+async def test_an_expiry_that_ends_a_call_which_would_be_next() -> None:
+    watch = DeadlineWatch()
+    first, second, third = (Call(watch, 1.0) for _ in range(3))
+    first.on_expiry = lambda: watch.remove(second)
+    await asyncio.sleep(5)
+    assert (first.expired, second.expired, third.expired) == ([1.0], [], [1.0])
+
+
+@virtual
 async def test_closing_closes_each_call_once_and_leaves_no_timer() -> None:
     watch = DeadlineWatch()
     calls = [Call(watch, timeout_s) for timeout_s in (1.0, 2.0, None)]

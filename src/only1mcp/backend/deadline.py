@@ -78,7 +78,8 @@ class DeadlineWatch:
         self._fires_at = NEVER
         now = self._loop.time()
         for call in [call for call in self._calls if call.deadline <= now]:
-            call.expire()
+            if call in self._calls:  # the end of one may have been that of another
+                call.expire()
         earliest = min((call.deadline for call in self._calls), default=NEVER)
         if earliest < self._fires_at:  # what an expired call has set off may have set the timer already
             self._set(earliest)
