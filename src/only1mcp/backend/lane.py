@@ -98,7 +98,8 @@ class DirectLane:
     def calls(self) -> list[DirectCall]:
         """Return the calls that wait for their answers, the oldest first; those that were plain are so no more."""
         calls = [] if self._watch is None else cast("list[Begun]", self._watch.calls())
-        return [call.ordinary() for call in calls]
+        # One that was plain is behind younger ones in the watch.
+        return sorted((call.ordinary() for call in calls), key=lambda direct: int(direct.call.id))
 
     def close(self) -> None:
         """End the calls that are left."""
