@@ -63,19 +63,37 @@ def test_a_pick_that_was_not_used_is_the_next_one() -> None:
     group = make_groups(endpoints, LoadBalancer(algorithm="round_robin"))["x"]
     first = group.pick(None)
     assert first is not None
-    group.give_back(first)
+    group.give_back(first, None)
     assert [group.pick(None) for _ in range(6)] == [*endpoints, *endpoints]
-    group.give_back(endpoints[0])
+    group.give_back(endpoints[0], None)
     assert group.pick(None, frozenset("a")) is not endpoints[0]
-    group.give_back(endpoints[0])
+    group.give_back(endpoints[0], None)
     endpoints[0].state = State.DOWN
     assert group.pick(None) is not endpoints[0]
+
+
+@pytest.mark.parametrize("algorithm", ["consistent_hash", "least_connections"])
+def test_a_pick_that_was_not_used_is_not_for_another_key(algorithm: str) -> None:
+    endpoints = [offer(id, group="x") for id in "abc"]
+    group = make_groups(endpoints, LoadBalancer(algorithm=algorithm))["x"]  # type: ignore[arg-type]
+    homes = {key: group.pick(key) for key in (b"%d" % number for number in range(50))}
+    for endpoint in endpoints:
+        endpoint.in_flight = 5
+    endpoints[1].in_flight = 0
+    wanted = endpoints[1] if algorithm == "least_connections" else homes[b"7"]
+    other = next(key for key, home in homes.items() if home is not wanted)
+    returned = homes[other]
+    assert returned is not None
+    group.give_back(returned, other)
+    assert group.pick(b"7") is wanted
+    group.give_back(returned, other)
+    assert group.pick(other) is returned
 
 
 def test_a_group_of_one_has_no_turns_to_give_back() -> None:
     (only,) = endpoints = [offer("a")]
     group = make_groups(endpoints, LoadBalancer())["a"]
-    group.give_back(only)
+    group.give_back(only, None)
     only.state = State.DOWN
     assert group.pick(None) is None
 

@@ -6,7 +6,8 @@ cdef class Group:
     cdef public bint shares
     cdef public object era
     cdef public object _returned
+    cdef public object _returned_for
     cdef public object _balancer
 
     cpdef pick(self, key, without=*)
-    cpdef give_back(self, endpoint)
+    cpdef give_back(self, endpoint, key)

@@ -32,8 +32,9 @@ class Group:
         self.era: Era | None = None
         for endpoint in self.endpoints.values():
             endpoint.on_era = self._learn_era
-        # Picked, and then not called: whoever is picked next.
+        # Picked for a key, and then not called.
         self._returned: Endpoint | None = None
+        self._returned_for: bytes | None = None
         self._balancer = Balancer(settings.algorithm, weights, settings.virtual_nodes, random.Random())
 
     @property
@@ -62,17 +63,18 @@ class Group:
             state = only.state
             return only if (state is _UP or state is _CONNECTING) and only.id not in without else None
         returned, self._returned = self._returned, None
-        if returned is not None and returned.state is _UP and returned.id not in without:
+        if returned is not None and returned.state is _UP and returned.id not in without and key == self._returned_for:
             return returned
         return self._pick(key, _UP, without) or self._pick(key, _CONNECTING, without)
 
-    def give_back(self, endpoint: Endpoint) -> None:
+    def give_back(self, endpoint: Endpoint, key: bytes | None) -> None:
         """Say that the call for which the endpoint was picked has not been made, and is picked for again at once.
 
-        Where endpoints take turns it would otherwise have had its turn.
+        Where endpoints take turns it would otherwise have had its turn. If the call is refused after all, whoever is
+        picked for next may have another key, and another home.
         """
         if self._only is None:
-            self._returned = endpoint
+            self._returned, self._returned_for = endpoint, key
 
     def _learn_era(self) -> None:
         self.era = next((e.era for e in self.endpoints.values() if e.era is not None), None)

@@ -15,8 +15,9 @@ from only1mcp.proxy.auth cimport Authenticator
 from only1mcp.proxy.exchange cimport Exchange, Snapshot
 from only1mcp.proxy.forward cimport Forwarder
 from only1mcp.proxy.group cimport Group
+from only1mcp.proxy.public cimport may_change
 from only1mcp.proxy.ratelimit cimport RateLimiter
-from only1mcp.proxy.route cimport Route, to_item
+from only1mcp.proxy.route cimport Route, plain_route, to_item
 from only1mcp.proxy.verdict cimport Verdict
 from only1mcp.wire.http1_events cimport RequestHead
 
@@ -29,12 +30,11 @@ cdef class PlainCalls:
     cdef public SessionSealer sealer
     cdef public Metrics metrics
     cdef public Py_ssize_t slot
-    cdef public bint _caches
+    cdef public bint caches
     cdef public dict running
 
     @cython.locals(verdict=Verdict)
     cpdef learn(self, Exchange exchange)
-    cpdef Route route(self, Snapshot snapshot, bytes name)
 
 
 cdef class KnownCall:
@@ -57,7 +57,8 @@ cdef class KnownCall:
     cdef public DatedHead headers
 
     @cython.locals(
-        calls=PlainCalls, snapshot=Snapshot, began=double, text=CallText, route=Route, group=Group, endpoint=Endpoint
+        calls=PlainCalls, snapshot=Snapshot, began=double, text=CallText, name=bytes, route=Route, group=Group, key=bytes,
+        endpoint=Endpoint
     )
     cpdef bint maybe_begin(self, RepeatingConnection client, KnownHead octets, bytes data, Py_ssize_t size) except -1
 

@@ -19,12 +19,14 @@ from only1mcp import _fast
 from only1mcp._fast import pick, says, scan
 from only1mcp.backend.endpoint import State
 from only1mcp.backend.lane import MAX_DIRECT_BYTES
+from only1mcp.errors import ProtocolError
 from only1mcp.frontend.http_exchange import HttpExchange
 from only1mcp.frontend.letterhead import DatedHead
 from only1mcp.proxy.access import log_again, wanted
 from only1mcp.proxy.exchange import COPIED_BYTES, JSON, Exchange, Snapshot
+from only1mcp.proxy.public import may_change
 from only1mcp.proxy.ratelimit import RateLimiter, caller_key
-from only1mcp.proxy.route import hash_key_of, to_item
+from only1mcp.proxy.route import hash_key_of, plain_route, to_item
 from only1mcp.wire import mcp
 from only1mcp.wire.mcp import STATELESS
 
@@ -91,7 +93,7 @@ class PlainCalls:
         self.sealer = sealer
         self.metrics = metrics
         self.slot = metrics.slot_of(METHOD, 200)
-        self._caches = caches
+        self.caches = caches
         # Those in flight that their clients may cancel, in the order in which they came.
         self.running: dict[PlainCall, None] = {}
 
@@ -102,20 +104,6 @@ class PlainCalls:
             verdict: Verdict | None = http.head.verdict
             if verdict is not None and http.vouched is None and verdict.era is not None:
                 http.may_call_again(KnownCall(self, exchange, verdict))
-
-    def route(self, snapshot: Snapshot, name: bytes) -> Route | None:
-        """Return where plain calls of that tool go; None where there are none, or no call has gone there yet."""
-        try:
-            return snapshot.plain[name]
-        except KeyError:
-            route = snapshot.tools.get(name.decode())
-        if route is None:
-            return None
-        item, group = route.item, route.group
-        by_arguments = group.balances and snapshot.config.proxy.load_balancer.hash_key == "arguments"
-        plain = not (route.annotated or by_arguments or (self._caches and item.kept_ms is not None))
-        snapshot.plain[name] = route if plain else None
-        return snapshot.plain[name]
 
     def cancel(self, session: str, request_id: bytes) -> None:
         """Let the calls with that id, of that session, become ordinary ones, which can be cancelled."""
@@ -176,9 +164,10 @@ class KnownCall:
         meta = b"" if message.meta is None else message.data[slice(*message.meta)]
         self._meta = meta if len(meta) <= MAX_META_BYTES else b""
         self.headers = DatedHead([JSON, *exchange.cors])
-        # What a group balances by.
-        self._by_tool = exchange.snapshot.config.proxy.load_balancer.hash_key == "tool"
-        self._hash_key = hash_key_of(exchange, "")
+        # What a group balances by. Where it is arguments no call is plain, and those of this one are not kept.
+        hash_key = exchange.snapshot.config.proxy.load_balancer.hash_key
+        self._by_tool = hash_key == "tool"
+        self._hash_key = b"" if hash_key == "arguments" else hash_key_of(exchange, "")
 
     def maybe_begin(self, client: RepeatingConnection, octets: KnownHead, data: bytes, size: int) -> bool:
         """Take a request with the known head, of `size` octets, if it is a plain call, and send it on.
@@ -193,16 +182,21 @@ class KnownCall:
         text = _fast.maybe_call(data, size, snapshot.max_depth)
         if text is None or (self.stateless and not self._agrees(text, octets)):
             return False
-        route = calls.route(snapshot, text.name())
+        name = text.name()
+        route = plain_route(snapshot, name, calls.caches)
         if route is None or not self._may_call(route):
             return False
         group: Group = route.group
-        endpoint = group.pick(text.name() if self._by_tool else self._hash_key)
+        # Of a group that is taken to be of the other era, the call may have been parked that this one goes on with.
+        if group.era is not self.era:
+            return False
+        key = name if self._by_tool else self._hash_key
+        endpoint = group.pick(key)
         if endpoint is None:
             return False
         if self._begins(client, text, snapshot, route, endpoint, began):
             return True
-        group.give_back(endpoint)
+        group.give_back(endpoint, key)
         return False
 
     def _begins(
@@ -255,7 +249,10 @@ class KnownCall:
         meta = text.meta_span()
         if meta is None:
             return False
-        version, capabilities = pick(text.data, meta, _META)
+        try:
+            version, capabilities = pick(text.data, meta, _META)
+        except ProtocolError:
+            return False
         if version is None or not says(text.data, version, self._version):
             return False
         return capabilities is not None and text.data[capabilities[0] : capabilities[0] + 1] == b"{"
@@ -336,7 +333,7 @@ class PlainCall:
         """Answer the client if this is a result and nothing in it has to change but its id."""
         known, client = self.known, self.client
         snapshot = self.snapshot
-        if len(data) - size > COPIED_BYTES or (snapshot.rewrites and _may_change(snapshot, data)):
+        if len(data) - size > COPIED_BYTES or (snapshot.rewrites and may_change(snapshot, data)):
             return False
         head = client.head_of_answer(known.headers)
         message = self.text.answer(head, data, size, self.number, known.stateless)
@@ -395,8 +392,3 @@ class PlainCall:
     def _forget(self) -> None:
         self.lane.watch().remove(self)
         self.known.calls.running.pop(self, None)
-
-
-def _may_change(snapshot: Snapshot, data: bytes) -> bool:
-    """Return whether an answer may hold what clients know by other names: URIs, or a task."""
-    return (snapshot.rewrites_uris and b'"uri"' in data) or b'"task' in data

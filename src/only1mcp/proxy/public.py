@@ -11,7 +11,15 @@ from only1mcp.proxy.tasks import ANSWERS
 
 if TYPE_CHECKING:
     from only1mcp.proxy.catalog import Catalog
-    from only1mcp.proxy.exchange import Exchange
+    from only1mcp.proxy.exchange import Exchange, Snapshot
+
+
+def may_change(snapshot: Snapshot, data: bytes) -> bool:
+    """Return whether an answer to a call may hold what `as_public` would change in it, however that is spelled."""
+    if snapshot.rewrites_uris and b'"uri"' in data:
+        return True
+    # The letters of `task` as escapes are between \u0061 and \u0074.
+    return b'"task' in data or b"\\u006" in data or b"\\u007" in data
 
 
 def as_public(exchange: Exchange, group: str, method: str, body: bytes) -> bytes:

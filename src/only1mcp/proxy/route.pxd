@@ -1,7 +1,7 @@
 cimport cython
 
 from only1mcp._fast.envelope cimport Envelope
-from only1mcp.proxy.exchange cimport Exchange
+from only1mcp.proxy.exchange cimport Exchange, Snapshot
 
 from only1mcp.wire.jsonrpc cimport decode_string
 
@@ -24,5 +24,8 @@ cdef class Route:
 
 @cython.locals(route=Route)
 cpdef Target find_target(Exchange exchange, Envelope message, str method)
+@cython.locals(route=Route)
+cpdef Route plain_route(Snapshot snapshot, bytes name, bint caches)
+
 cpdef Target to_item(Exchange exchange, Route route, str name, tuple span)
 cpdef bytes hash_key_of(Exchange exchange, str name)

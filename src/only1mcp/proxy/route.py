@@ -9,7 +9,7 @@ import orjson
 from only1mcp._fast import members
 from only1mcp.errors import INVALID_PARAMS, ProtocolError, RequestRefused
 from only1mcp.proxy.catalog import Item
-from only1mcp.proxy.exchange import Exchange
+from only1mcp.proxy.exchange import Exchange, Snapshot
 from only1mcp.proxy.group import Group
 from only1mcp.wire import jsonrpc, mcp
 from only1mcp.wire.jsonrpc import Edit, Span, decode_string
@@ -79,6 +79,20 @@ def find_target(exchange: Exchange, message: Envelope, method: str) -> Target:
     if route.annotated and exchange.era is STATELESS and exchange.http.vouched is None:
         check_params(item.annotations, mirrored_of(message, item.annotations), exchange.http.head.headers)
     return to_item(exchange, route, name, span)
+
+
+def plain_route(snapshot: Snapshot, name: bytes, caches: bool) -> Route | None:
+    """Return where plain calls of that tool go; None where there are none, or no call has gone there yet."""
+    try:
+        return snapshot.plain[name]
+    except KeyError:
+        route = snapshot.tools.get(name.decode())
+    if route is None:
+        return None
+    by_arguments = route.group.balances and snapshot.config.proxy.load_balancer.hash_key == "arguments"
+    plain = not (route.annotated or by_arguments or (caches and route.item.kept_ms is not None))
+    snapshot.plain[name] = route if plain else None
+    return snapshot.plain[name]
 
 
 def _route(exchange: Exchange, method: str, name: str) -> Route:
