@@ -29,7 +29,7 @@ from tests.backend.hostile import (
 
 from only1mcp import __version__
 from only1mcp._fast import RESULT, Envelope
-from only1mcp.backend import connection
+from only1mcp.backend import connecting
 from only1mcp.backend import http as module
 from only1mcp.backend.connection import HttpConnection
 from only1mcp.backend.http import HttpTransport
@@ -679,7 +679,7 @@ async def test_certificates_are_verified(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 async def test_tls_to_a_server_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "CONNECT_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(connecting, "CONNECT_TIMEOUT_S", 0.2)
     async with HostileServer() as server:
         transport = transport_to(f"https://127.0.0.1:{server.port}/mcp")
         with pytest.raises(BackendUnavailable, match="cannot connect"):

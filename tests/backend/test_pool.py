@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator
 import pytest
 from tests.backend.hostile import HostileServer, Incoming, answer_well, response, stay_silent
 
-from only1mcp.backend.connection import HttpConnection, connect
+from only1mcp.backend.connecting import connect
+from only1mcp.backend.connection import HttpConnection
 from only1mcp.backend.pool import Pool
 from only1mcp.errors import BackendAnswerError, BackendUnavailable
 from only1mcp.wire.http1_events import END

@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
-import ssl
 from collections.abc import Callable
 from enum import Enum
 from typing import Final, cast
 
 from only1mcp._fast import readable
 from only1mcp.backend.receiver import Receiver, Shortcut
-from only1mcp.errors import BackendAnswerError, BackendUnavailable, ProtocolError
+from only1mcp.errors import BackendAnswerError, ProtocolError
 from only1mcp.wire.http1_client import LARGE_PIECE_BYTES, ClientConnection
 from only1mcp.wire.http1_events import END, End, Headers, ResponseHead
 
-# Without a limit a backend that accepts no connection, or speaks no TLS, would hold a call until its own deadline.
-CONNECT_TIMEOUT_S: Final = 5.0
-# How long a TLS peer may take to confirm that we are closing; asyncio's default holds the socket for 30 s.
-TLS_SHUTDOWN_TIMEOUT_S: Final = 1.0
 # Head of one answer; a backend that floods us with header fields stops here. nginx takes 8 KiB, Envoy 60.
 MAX_HEADER_BYTES: Final = 64 * 1024
 # Received and not yet taken by the reader; above it the socket is no longer read, so a fast backend cannot fill memory.
@@ -363,40 +356,3 @@ class HttpConnection:
         on_lost, self.on_lost = self.on_lost, None
         if on_lost is not None:
             on_lost(self)
-
-
-async def connect(host: str, port: int, tls: ssl.SSLContext | None) -> HttpConnection:
-    """Open a connection; raise `BackendUnavailable`, whose message names no address, when that fails."""
-    connection = HttpConnection()
-    try:
-        async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            await asyncio.get_running_loop().create_connection(
-                lambda: connection,  # type: ignore[type-var]  # as the listener's
-                host,
-                port,
-                ssl=tls,
-                server_hostname=host if tls else None,
-                ssl_shutdown_timeout=TLS_SHUTDOWN_TIMEOUT_S if tls else None,
-            )
-    except (OSError, UnicodeError) as error:
-        connection.abort()
-        raise BackendUnavailable(f"cannot connect: {_reason(error)}") from error
-    except BaseException:
-        connection.abort()
-        raise
-    return connection
-
-
-def _reason(error: Exception) -> str:
-    match error:
-        case ssl.SSLCertVerificationError():
-            return f"certificate not accepted: {error.verify_message}"
-        case ssl.SSLError():
-            return f"TLS handshake failed: {error.reason or 'connection closed'}"
-        case socket.gaierror() | UnicodeError():
-            return "host name not found"
-        case TimeoutError():
-            return f"no connection within {CONNECT_TIMEOUT_S:g} s"
-        case OSError(errno=int() as number):
-            return os.strerror(number).lower()
-    return "no address of the host accepted a connection"

@@ -18,7 +18,8 @@ from only1mcp._fast import Envelope, scan
 from only1mcp.backend import answer
 from only1mcp.backend.attribution import Attribution
 from only1mcp.backend.base import BackendCall, Done, Outcome, Transport
-from only1mcp.backend.connection import HttpConnection, connect
+from only1mcp.backend.connecting import connect
+from only1mcp.backend.connection import HttpConnection
 from only1mcp.backend.direct import DirectCall
 from only1mcp.backend.lane import DirectLane
 from only1mcp.backend.listening import StreamReader

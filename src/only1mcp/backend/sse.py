@@ -15,7 +15,8 @@ from only1mcp._fast import NOTIFICATION, REQUEST, scan
 from only1mcp.backend.answer import MAX_ANSWER_BYTES, SSE, content, read_accepted, refused
 from only1mcp.backend.attribution import Attribution
 from only1mcp.backend.base import BackendCall, Transport
-from only1mcp.backend.connection import HttpConnection, connect
+from only1mcp.backend.connecting import connect
+from only1mcp.backend.connection import HttpConnection
 from only1mcp.backend.passing import TimeoutClock
 from only1mcp.backend.pool import Pool
 from only1mcp.backend.target import Target, constant_headers, parse_target

@@ -20,7 +20,7 @@ import click
 
 from only1mcp import __version__
 from only1mcp.backend.base import Transport
-from only1mcp.backend.connection import connect
+from only1mcp.backend.connecting import connect
 from only1mcp.backend.era import Peer, establish
 from only1mcp.backend.guard import Guard
 from only1mcp.backend.inventory import read_inventory
