@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import orjson
 
@@ -14,6 +15,7 @@ from only1mcp.backend.era import Peer
 from only1mcp.errors import BackendError, ProtocolError
 from only1mcp.wire import jsonrpc
 from only1mcp.wire.eras import own_params
+from only1mcp.wire.mcp import STATELESS
 
 log = logging.getLogger("only1mcp.backend")
 
@@ -40,6 +42,25 @@ def is_silent(peer: Peer) -> bool:
     """Return whether the peer has lists of whose changes it does not promise to tell."""
     told = announced(peer)
     return any(peer.offers(capability) and name not in told for name, capability in _CAPABILITY_OF.items())
+
+
+def maybe_listen(
+    transport: Transport,
+    peer: Peer,
+    next_id: Callable[[], bytes],
+    on_message: OnMessage,
+    on_gap: Callable[[], None],
+    backoff: Callable[[int], float],
+    *,
+    http: bool,
+) -> Coroutine[Any, Any, None] | None:
+    """Return the work of listening for changes, None where the server tells of them unasked, or promises none.
+
+    Only those who ask are told over HTTP always, over a pipe in the stateless era.
+    """
+    if peer.era is STATELESS:
+        return listen_stateless(transport, peer, next_id, on_message, on_gap, backoff) if announced(peer) else None
+    return listen_handshake(transport, on_gap, backoff) if http else None
 
 
 async def listen_stateless(

@@ -32,7 +32,7 @@ cdef class Endpoint:
     cdef public bint exclusive
     cdef public object _attempt_over
     cdef public object _task
-    cdef public set _streams
+    cdef public object _stream
     cdef public object _grace
 
     cpdef bytes next_id(self)

@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from enum import Enum
 from functools import partial
-from typing import Any
 
 from only1mcp import __version__
 from only1mcp._fast import Envelope
 from only1mcp.backend import backoff
 from only1mcp.backend.base import BackendCall, Interest, Outcome, Transport
-from only1mcp.backend.changes import announced, listen_handshake, listen_stateless
+from only1mcp.backend.changes import maybe_listen
 from only1mcp.backend.era import Peer, establish
 from only1mcp.backend.inventory import Inventory, read_inventory
 from only1mcp.backend.line import Line
@@ -104,7 +103,7 @@ class Endpoint:
         self.exclusive = False
         self._attempt_over = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._streams: set[asyncio.Task[None]] = set()
+        self._stream: asyncio.Task[None] | None = None
         self._grace: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
@@ -223,7 +222,7 @@ class Endpoint:
         if self._lost is not None:
             raise BackendUnavailable(self._lost)
         self._set_up(peer)
-        self._open_streams(transport, peer)
+        self._listen(transport, peer)
 
     async def _meet(self) -> tuple[Transport, Peer]:
         """Start a transport and learn who is behind it; a child that dies of the era probe gets one more, without."""
@@ -312,21 +311,14 @@ class Endpoint:
             self.inventory = inventory
         return changed
 
-    def _open_streams(self, transport: Transport, peer: Peer) -> None:
-        """Listen for changes where the server only tells those who ask: HTTP always, stdio in the stateless era."""
-        if peer.era is Era.STATELESS:
-            if announced(peer):
-                assert self._ear is not None
-                self._spawn(listen_stateless(transport, peer, self.next_id, self._ear, self._changed, self._backoff))
-        elif self.config.transport == "http":
-            self._spawn(listen_handshake(transport, self._changed, self._backoff))
+    def _listen(self, transport: Transport, peer: Peer) -> None:
+        assert self._ear is not None
+        http = self.config.transport == "http"
+        work = maybe_listen(transport, peer, self.next_id, self._ear, self._changed, self._backoff, http=http)
+        if work is not None:
+            self._stream = asyncio.get_running_loop().create_task(work, name=f"listen {self.id}")
         if self.interest is not None:
             self.interest.apply(transport, peer)
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work, name=f"listen {self.id}")
-        self._streams.add(task)
-        task.add_done_callback(self._streams.discard)
 
     def hear(self, message: Envelope) -> bool:
         """Take what concerns the endpoint and no client: its requests, changed lists. False: not for it."""
@@ -391,9 +383,10 @@ class Endpoint:
     async def _disconnect(self) -> None:
         if self._reread is not None:
             self._reread.cancel()
-        for task in list(self._streams):
-            task.cancel()
-        await asyncio.gather(*self._streams, return_exceptions=True)
+        if self._stream is not None and not self._stream.done():
+            self._stream.cancel()
+            await asyncio.gather(self._stream, return_exceptions=True)
+        self._stream = None
         if self._replies is not None:
             await self._replies.aclose()
         transport = self.transport
