@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 
 from only1mcp.frontend.flow import ReaderWatch, WriteGate
+from only1mcp.frontend.limits import PROBE_S, QUICK_PROBES, SLOW_PROBE_S
 
 
 async def test_an_open_gate_lets_pass() -> None:
@@ -91,3 +92,14 @@ def test_what_was_seen_before_a_pause_does_not_count() -> None:
     watch.stalled_s(0.0, 1000)
     watch.reset()
     assert watch.stalled_s(50.0, 1000) == 0.0
+
+
+def test_who_may_be_gone_is_asked_soon_and_then_seldom() -> None:
+    watch = ReaderWatch(100)
+    waits = []
+    for _ in range(QUICK_PROBES + 2):
+        waits.append(watch.probe_s())
+        watch.note_probe()
+    assert waits == [PROBE_S] * QUICK_PROBES + [SLOW_PROBE_S] * 2
+    watch.reset()
+    assert watch.probe_s() == PROBE_S

@@ -32,7 +32,6 @@ cdef class Connection:
     cdef public object _head_since
     cdef public ExchangeRunner _runner
     cdef public object _upload
-    cdef public int _probes
 
     cpdef data_received(self, data)
     cpdef send_response(self, status, headers, bytes body)
@@ -47,5 +46,4 @@ cdef class Connection:
     cpdef _write(self, bytes data)
     cpdef _schedule(self)
     cpdef _pause_reading(self, bint pause)
-    cpdef double _watch_interval_s(self)
     cpdef bint _may_be_gone(self)

@@ -16,9 +16,6 @@ from only1mcp.frontend.limits import (
     LINGER_S,
     MIN_PROGRESS_BYTES,
     PIPELINE_BYTES,
-    PROBE_S,
-    QUICK_PROBES,
-    SLOW_PROBE_S,
     WRITE_BUFFER_BYTES,
 )
 from only1mcp.frontend.owner import Admission, Owner
@@ -63,7 +60,6 @@ class Connection:
         self._head_since: float | None = None
         self._runner = ExchangeRunner(owner.app, self, loop)
         self._upload = Upload()
-        self._probes = 0
 
     def __repr__(self) -> str:
         return f"<Connection peer={self.peer} phase={self._phase.value} exchange={self._runner.exchange!r}>"
@@ -216,7 +212,6 @@ class Connection:
             self._phase = HEAD
             self._served_before = True
             self._upload.reset()
-            self._probes = 0
             self._reader.reset()
             if not self._wire.pending_bytes and not self._eof:
                 self._schedule()
@@ -357,7 +352,7 @@ class Connection:
             if self._reader.stalled_s(now, transport.get_write_buffer_size()) >= self._request_s:
                 self.abort()
                 return
-            self._deadline.set(now + self._watch_interval_s())
+            self._deadline.set(now + (self._reader.probe_s() if self._may_be_gone() else self._request_s / 4))
         elif self._phase is BODY:
             self._deadline.set(now + self._request_s)
         elif self._wire.pending_bytes:
@@ -372,11 +367,6 @@ class Connection:
             return
         self._reading_paused = pause
         (transport.pause_reading if pause else transport.resume_reading)()
-
-    def _watch_interval_s(self) -> float:
-        if self._may_be_gone():
-            return PROBE_S if self._probes < QUICK_PROBES else SLOW_PROBE_S
-        return self._request_s / 4
 
     def _may_be_gone(self) -> bool:
         """Whether the client has closed its side and an interim response may ask whether it still listens."""
@@ -400,11 +390,10 @@ class Connection:
             self._refuse(ProtocolError("the request body stopped arriving", http_status=408))
         elif self._phase is BUSY or self._gate.paused:
             if self._may_be_gone():
-                self._probes += 1
+                self._reader.note_probe()
                 self._write(self._wire.send_continue())
             self._schedule()
         elif self._wire.pending_bytes:
-            limit = self._header_s
-            self._refuse(ProtocolError(f"expected the whole head within {limit:g} s", http_status=408))
+            self._refuse(ProtocolError(f"expected the whole head within {self._header_s:g} s", http_status=408))
         else:
             (self.abort if unsent else self.close)()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from only1mcp.frontend.limits import PROBE_S, QUICK_PROBES, SLOW_PROBE_S
+
 
 class WriteGate:
     """Open while the transport takes data; `pause` and `resume` are the transport's calls, `release` is for good."""
@@ -39,19 +41,20 @@ class WriteGate:
 
 
 class ReaderWatch:
-    """Tells when a client has stopped reading what waits for it.
+    """Tells when a client has stopped reading what waits for it, and when to ask whether it is there at all.
 
     Progress is that `min_progress_bytes`, or all that waited when we looked last, was taken by the network; a trickle
     below that is none.
     """
 
-    __slots__ = ("_goal", "_min_progress", "_since", "_written")
+    __slots__ = ("_goal", "_min_progress", "_probes", "_since", "_written")
 
     def __init__(self, min_progress_bytes: int) -> None:
         self._min_progress = min_progress_bytes
         self._written = 0
         self._goal = 0
         self._since: float | None = None
+        self._probes = 0
 
     def note_written(self, count: int) -> None:
         self._written += count
@@ -59,6 +62,15 @@ class ReaderWatch:
     def reset(self) -> None:
         """Nobody looks for a while: what was seen so far says nothing about then."""
         self._since = None
+        self._probes = 0
+
+    def note_probe(self) -> None:
+        """A client that has closed its side was asked whether it still listens."""
+        self._probes += 1
+
+    def probe_s(self) -> float:
+        """Return how long to wait before such a client is asked, or asked again."""
+        return PROBE_S if self._probes < QUICK_PROBES else SLOW_PROBE_S
 
     def stalled_s(self, now: float, unsent: int) -> float:
         """Return for how long the client has made no progress, as far as the calls so far can tell.
