@@ -15,13 +15,14 @@ from only1mcp.backend.base import CALLER, BackendCall, Outcome, Passed, Transpor
 from only1mcp.backend.endpoint import Endpoint
 from only1mcp.backend.era import Peer
 from only1mcp.backend.line import Line
-from only1mcp.errors import BackendError, BackendTimeout, BackendUnavailable
+from only1mcp.errors import BackendAnswerError, BackendError, BackendTimeout, BackendUnavailable, ProtocolError
 from only1mcp.metrics import Metrics
 from only1mcp.proxy.exchange import Exchange
 from only1mcp.proxy.public import as_public
 from only1mcp.proxy.relay import Relay
 from only1mcp.proxy.route import Target, mirrored_of
 from only1mcp.proxy.tasks import may_hold
+from only1mcp.wire import content
 from only1mcp.wire.eras import NO_STAMP, Caller, stamp_of, to_backend
 from only1mcp.wire.eras import to_client as answer_to_client
 from only1mcp.wire.mcp import NAMED_BY, STATELESS, Era
@@ -286,6 +287,7 @@ def _may_pass(exchange: Exchange, peer: Peer) -> bool:
         peer.era is exchange.era
         and exchange.cache_key is None
         and (not snapshot.rewrites or not (snapshot.rewrites_uris or may_hold(exchange)))
+        and not (exchange.revision in content.UNKNOWN and exchange.method in content.ANSWERS)
     )
 
 
@@ -304,4 +306,13 @@ def to_client(exchange: Exchange, target: Target, method: str, answer: Answer) -
         body = exchange.snapshot.desk.asker.explained(exchange, body)
     if exchange.snapshot.rewrites:
         body = as_public(exchange, target.group.id, method, body)
+    if exchange.revision in content.UNKNOWN:
+        body = _in_older_types(body, method, exchange.revision)
     return status, body
+
+
+def _in_older_types(body: bytes, method: str, revision: str) -> bytes:
+    try:
+        return content.for_revision(body, method, revision)
+    except ProtocolError as error:
+        raise BackendAnswerError(f"the backend's answer cannot be used: {error.message}") from error

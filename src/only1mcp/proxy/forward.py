@@ -22,6 +22,7 @@ from only1mcp.proxy.remirror import call_again
 from only1mcp.proxy.route import Target
 from only1mcp.wire import jsonrpc
 from only1mcp.wire.asks import MULTI_ROUND
+from only1mcp.wire.content import UNKNOWN
 from only1mcp.wire.mcp import HANDSHAKE, STATELESS
 
 log = logging.getLogger("only1mcp.proxy")
@@ -57,7 +58,8 @@ class Forwarder:
         kept = self._cache.lookup(key, _now_ms())
         if kept is None:
             return False
-        if kept.era is exchange.era and not exchange.snapshot.rewrites_uris:
+        as_it_is = kept.era is exchange.era and exchange.revision not in UNKNOWN
+        if as_it_is and not exchange.snapshot.rewrites_uris:
             exchange.reply(200, jsonrpc.result(exchange.id, kept.result))
         else:
             source = target.group.source

@@ -45,6 +45,7 @@ cdef class KnownCall:
     cdef public object session
     cdef public object era
     cdef public str revision
+    cdef public bint older
     cdef public object _mark
     cdef public str _limit_key
     cdef public str _owner

@@ -28,6 +28,7 @@ from only1mcp.proxy.public import may_change
 from only1mcp.proxy.ratelimit import RateLimiter, caller_key
 from only1mcp.proxy.route import hash_key_of, plain_route, to_item
 from only1mcp.wire import mcp
+from only1mcp.wire.content import UNKNOWN, has_unknown
 from only1mcp.wire.mcp import STATELESS
 
 if TYPE_CHECKING:
@@ -133,6 +134,7 @@ class KnownCall:
         "era",
         "head",
         "headers",
+        "older",
         "principal",
         "revision",
         "session",
@@ -150,6 +152,7 @@ class KnownCall:
         self.session: Session | None = exchange.session
         self.era = verdict.era
         self.revision = exchange.revision
+        self.older = exchange.revision in UNKNOWN
         self._mark = exchange.snapshot.mark
         self._owner = exchange.owner
         self._limit_key = caller_key(self.principal, exchange.http.peer)
@@ -334,6 +337,8 @@ class PlainCall:
         known, client = self.known, self.client
         snapshot = self.snapshot
         if len(data) - size > COPIED_BYTES or (snapshot.rewrites and may_change(snapshot, data)):
+            return False
+        if known.older and has_unknown(data, known.revision):
             return False
         head = client.head_of_answer(known.headers)
         message = self.text.answer(head, data, size, self.number, known.stateless)

@@ -8,6 +8,7 @@ import orjson
 
 from only1mcp._fast import elements, members
 from only1mcp.wire import jsonrpc
+from only1mcp.wire.content import block_spans
 from only1mcp.wire.jsonrpc import Edit, Span
 
 Public = Callable[[str], str]
@@ -18,22 +19,16 @@ def rewrite(body: bytes, method: str, public: Public) -> bytes:
 
     `method` is the one that it answers, or that of a notification.
     """
-    fields = members(body, *_trimmed(body))
+    fields = members(body, body.index(b"{"), body.rindex(b"}") + 1)
     edits: list[Edit] = []
-    if "result" in fields and _is(body, fields["result"], b"{"):
-        result = members(body, *fields["result"])
-        if method == "resources/read":
-            for content in _objects(body, result.get("contents")):
-                _edit(body, content, "uri", public, edits)
-        elif method in ("tools/call", "tasks/result"):
-            _blocks(body, result.get("content"), public, edits)
-        elif method == "tasks/get":
-            _blocks_of_task(body, result, public, edits)
-        elif method == "prompts/get":
-            for message in _objects(body, result.get("messages")):
-                _blocks(body, members(body, *message).get("content"), public, edits)
-    elif method == "notifications/tasks" and "params" in fields:
-        _blocks_of_task(body, members(body, *fields["params"]), public, edits)
+    for block in block_spans(body, method):
+        _edit_block(body, block, public, edits)
+    if method == "resources/read" and "result" in fields and _is(body, fields["result"], b"{"):
+        contents = members(body, *fields["result"]).get("contents")
+        if contents is not None and _is(body, contents, b"["):
+            for content in elements(body, *contents):
+                if _is(body, content, b"{"):
+                    _edit(body, content, "uri", public, edits)
     elif "error" in fields and _is(body, fields["error"], b"{"):
         data = members(body, *fields["error"]).get("data")
         if data is not None and _is(body, data, b"{"):
@@ -41,24 +36,13 @@ def rewrite(body: bytes, method: str, public: Public) -> bytes:
     return jsonrpc.splice(body, edits) if edits else body
 
 
-def _blocks_of_task(body: bytes, task: dict[str, Span], public: Public, edits: list[Edit]) -> None:
-    """A task that is complete holds the result of the tool."""
-    if "result" in task and _is(body, task["result"], b"{"):
-        _blocks(body, members(body, *task["result"]).get("content"), public, edits)
-
-
-def _blocks(body: bytes, span: Span | None, public: Public, edits: list[Edit]) -> None:
-    """Content is an array of blocks, or in prompt messages one block."""
-    blocks = [span] if span is not None and _is(body, span, b"{") else _objects(body, span)
-    for block in blocks:
-        fields = members(body, *block)
-        kind = fields.get("type")
-        if kind is None:
-            continue
-        if body[slice(*kind)] == b'"resource_link"':
-            _edit(body, block, "uri", public, edits)
-        elif body[slice(*kind)] == b'"resource"' and "resource" in fields and _is(body, fields["resource"], b"{"):
-            _edit(body, fields["resource"], "uri", public, edits)
+def _edit_block(body: bytes, block: Span, public: Public, edits: list[Edit]) -> None:
+    fields = members(body, *block)
+    kind = body[slice(*fields["type"])] if "type" in fields else b""
+    if kind == b'"resource_link"':
+        _edit(body, block, "uri", public, edits)
+    elif kind == b'"resource"' and "resource" in fields and _is(body, fields["resource"], b"{"):
+        _edit(body, fields["resource"], "uri", public, edits)
 
 
 def _edit(body: bytes, span: Span, key: str, public: Public, edits: list[Edit]) -> None:
@@ -71,15 +55,5 @@ def _edit(body: bytes, span: Span, key: str, public: Public, edits: list[Edit]) 
         edits.append((*found, orjson.dumps(new)))
 
 
-def _objects(body: bytes, span: Span | None) -> list[Span]:
-    if span is None or not _is(body, span, b"["):
-        return []
-    return [element for element in elements(body, *span) if _is(body, element, b"{")]
-
-
 def _is(body: bytes, span: Span, opener: bytes) -> bool:
     return body[span[0] : span[0] + 1] == opener
-
-
-def _trimmed(body: bytes) -> Span:
-    return body.index(b"{"), body.rindex(b"}") + 1
