@@ -18,6 +18,7 @@ from tests.sse_caller import SseClient, emptied
 from only1mcp.errors import Overloaded
 from only1mcp.frontend import legacy_sse
 from only1mcp.process.worker import Worker
+from only1mcp.proxy import streams
 
 ERAS = pytest.mark.parametrize("era", [HANDSHAKE_BACKEND, STATELESS_BACKEND])
 URI = "test://one"
@@ -399,9 +400,28 @@ async def test_a_client_that_reads_nothing_is_cut_off(monkeypatch: pytest.Monkey
                 await client.hear()
 
 
-async def test_comments_keep_a_quiet_stream_alive(monkeypatch: pytest.MonkeyPatch) -> None:
-    from only1mcp.proxy import streams
+async def test_of_all_streams_the_one_that_holds_most_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "MAX_ALL_WAITING_BYTES", 1 << 20)
+    monkeypatch.setattr(legacy_sse, "SLOW_BYTES", 64 << 20)
+    words = {"text": "x" * 500_000}
+    async with (
+        proxied(Backend(tools={"echo": echo})) as port,
+        SseClient.opened(port) as greedy,
+        SseClient.opened(port) as modest,
+        Caller(port) as other,
+    ):
+        greedy.stream.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        for number in range(100):
+            message = request("tools/call", id=f"n{number}", name="echo", arguments=words)
+            if (await other.send(message, path=greedy.path)).status == 404:
+                break
+            assert await modest.text("echo", text=str(number)) == str(number)
+        else:
+            pytest.fail("the stream that nobody reads is never cut off")
+        assert await modest.text("echo", text="on") == "on"
 
+
+async def test_comments_keep_a_quiet_stream_alive(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "KEEP_ALIVE_S", 0.05)
     async with proxied(Backend(tools={"echo": echo})) as port, SseClient.opened(port) as client:
         async with asyncio.timeout(TIMEOUT_S):

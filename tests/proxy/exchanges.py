@@ -72,6 +72,9 @@ class Channel:
     def close(self) -> None:
         self.closed = True
 
+    def abort(self) -> None:
+        self.closed = True
+
     def settle(self) -> None:
         pass
 

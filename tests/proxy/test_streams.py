@@ -1,4 +1,4 @@
-"""Streams end when the credentials do that opened them, and no earlier."""
+"""Streams end when the credentials do that opened them, and no earlier; what is unread on all of them is bounded."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import asyncio
 from dataclasses import replace
 
 import pytest
-from tests.proxy.exchanges import ANONYMOUS, exchange_of, snapshot_of
+from tests.proxy.exchanges import ANONYMOUS, Channel, exchange_of, snapshot_of
 from tests.virtual import virtual
 
+from only1mcp.proxy import streams
 from only1mcp.proxy.auth import Principal
 from only1mcp.proxy.streams import LONGEST_TIMER_S, ClientStream, Expiry
 
@@ -60,3 +61,75 @@ async def test_a_stream_that_has_ended_does_not_end_again() -> None:
     stream.close()
     await asyncio.sleep(10)
     assert (expired, channel.complete) == ([], True)
+
+
+CHANGED = b'{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}'
+
+
+class Readers:
+    """Streams of one process, and those that have ended."""
+
+    def __init__(self, number: int, *, limit_bytes: int | None = None) -> None:
+        snapshot = snapshot_of()
+        self.unread = snapshot.desk.unread
+        self.ended: list[ClientStream] = []
+        self.streams: list[ClientStream] = []
+        self.channels: list[Channel] = []
+        for _ in range(number):
+            exchange, channel = exchange_of(snapshot)
+            stream = ClientStream(exchange, self.ended.append, lambda: None, limit_bytes=limit_bytes)
+            stream.open(b": \n\n")
+            self.streams.append(stream)
+            self.channels.append(channel)
+
+    def send(self, number: int, unread: int) -> None:
+        """Send something on a stream, of which so much is unread then."""
+        self.channels[number].unsent_bytes = unread
+        self.streams[number].send(CHANGED)
+
+    def close(self) -> None:
+        for stream in self.streams:
+            stream.close()
+        assert self.unread.total_bytes == 0
+        assert not self.unread._held
+
+
+@virtual
+async def test_who_holds_most_is_cut_when_all_hold_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "MAX_ALL_WAITING_BYTES", 1000)
+    readers = Readers(4)
+    for number, unread in enumerate((400, 300, 300)):
+        readers.send(number, unread)
+    assert (readers.ended, readers.unread.total_bytes) == ([], 1000)
+    readers.send(3, 1)
+    assert readers.ended == readers.streams[:1]
+    assert readers.channels[0].closed
+    assert readers.unread.total_bytes == 601
+    readers.send(3, 900)
+    assert readers.ended == [readers.streams[0], readers.streams[3]]
+    readers.send(0, 5000)  # it has ended
+    assert readers.unread.total_bytes == 600
+    readers.close()
+
+
+@virtual
+async def test_who_has_read_meanwhile_is_not_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "MAX_ALL_WAITING_BYTES", 1000)
+    readers = Readers(3)
+    for number, unread in enumerate((600, 300)):
+        readers.send(number, unread)
+    readers.channels[0].unsent_bytes = 0
+    readers.send(2, 200)
+    assert (readers.ended, readers.unread.total_bytes) == ([], 500)
+    readers.send(1, 0)
+    assert readers.unread.total_bytes == 200
+    readers.close()
+
+
+@virtual
+async def test_each_has_its_own_limit_too() -> None:
+    readers = Readers(2, limit_bytes=100)
+    readers.send(0, 101)
+    readers.send(1, 100)
+    assert readers.ended == readers.streams[:1]
+    readers.close()

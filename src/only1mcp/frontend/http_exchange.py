@@ -39,6 +39,9 @@ class Channel(Protocol):
     def close(self) -> None:
         """Send what is buffered, then close, whatever is missing."""
 
+    def abort(self) -> None:
+        """Close without sending what is buffered."""
+
     def settle(self) -> None:
         """The response is complete: finish the exchange as soon as nothing runs for it any more."""
 
@@ -208,6 +211,14 @@ class HttpExchange:
         self.on_cancel = None
         if not self.client_gone:
             self._channel.close()
+            self._channel.settle()
+
+    def abort(self) -> None:
+        """Do as `cut`, and drop what the client has not taken: for one that does not read."""
+        self._expect(True)
+        self.on_cancel = None
+        if not self.client_gone:
+            self._channel.abort()
             self._channel.settle()
 
     def _expect(self, started: bool) -> None:

@@ -163,6 +163,8 @@ class MessageChannel:
     def close(self) -> None:
         self._broken = True
 
+    abort = close  # what is buffered is the sink's
+
     def _addressed(self, body: bytes) -> bytes:
         """Return the body with the request's id, which over HTTP an answer belongs to anyway."""
         if self.id is not None and body.startswith(_ERROR_WITHOUT_ID):

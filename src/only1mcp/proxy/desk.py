@@ -8,11 +8,12 @@ never looks here.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from only1mcp.errors import METHOD_NOT_FOUND, Only1MCPError, RequestRefused
 from only1mcp.proxy.asking import Asking
+from only1mcp.proxy.streams import Unread
 
 if TYPE_CHECKING:
     from only1mcp._fast.envelope import Envelope
@@ -308,6 +309,7 @@ class Desk:
     sessions: SessionDesk = _QUIET
     hub: Hub = _QUIET
     tasks: TaskDesk = _QUIET
+    unread: Unread = field(default_factory=Unread)
     worker: int = 0
     # Who else is told that a session has ended, and that its client has other roots: the registry of backends.
     on_session_ended: Callable[[str], None] = lambda _: None

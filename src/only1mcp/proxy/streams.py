@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 # A listener that does not read is cut rather than given part of what it asked for: it listens again and asks anew.
 MAX_WAITING_BYTES: Final = 256 * 1024
+# What is unread on all streams together. Any of them may hold less than this, and ten thousand of them may not.
+MAX_ALL_WAITING_BYTES: Final = 256 << 20
 # Comments keep middleboxes from closing a stream on which nothing happens, and find out clients that are gone.
 KEEP_ALIVE_S: Final = 25.0
 KEEP_ALIVE: Final = b": \n\n"
@@ -59,6 +61,36 @@ class Expiry:
             self._on_expired()
 
 
+class Unread:
+    """What waits in our memory for the readers of all streams of one process."""
+
+    def __init__(self) -> None:
+        self.total_bytes = 0
+        self._held: dict[ClientStream, int] = {}
+
+    def note(self, stream: ClientStream) -> None:
+        """Something was sent on the stream. Where too much is unread, those streams are cut that hold most of it."""
+        self._measure(stream)
+        if self.total_bytes > MAX_ALL_WAITING_BYTES:
+            for each in list(self._held):
+                self._measure(each)  # it may have been read since
+            while self.total_bytes > MAX_ALL_WAITING_BYTES:
+                most = max(self._held, key=self._held.__getitem__)
+                log.warning("stream.too_much_unread", extra={"fields": {"bytes": self._held[most]}})
+                most.cut()
+
+    def forget(self, stream: ClientStream) -> None:
+        """The stream has ended."""
+        self.total_bytes -= self._held.pop(stream, 0)
+
+    def _measure(self, stream: ClientStream) -> None:
+        self.forget(stream)
+        size = stream.waiting_bytes
+        if size:
+            self._held[stream] = size
+            self.total_bytes += size
+
+
 class ClientStream:
     """Owns the response of `exchange` from `open` to `close`; `on_end` is called once, however it ends.
 
@@ -67,7 +99,18 @@ class ClientStream:
     `limit_bytes` may wait for the client when it is sent a message; None: whoever sends looks at `waiting_bytes`.
     """
 
-    __slots__ = ("_ended", "_exchange", "_expiry", "_limit_bytes", "_on_end", "_on_expired", "_timer", "_wall_clock")
+    __slots__ = (
+        "_counted",
+        "_ended",
+        "_exchange",
+        "_expiry",
+        "_limit_bytes",
+        "_on_end",
+        "_on_expired",
+        "_timer",
+        "_unread",
+        "_wall_clock",
+    )
 
     def __init__(
         self,
@@ -81,6 +124,9 @@ class ClientStream:
         self._on_end = on_end
         self._on_expired = on_expired
         self._limit_bytes = limit_bytes
+        self._unread = exchange.snapshot.desk.unread
+        # What goes on inside another stream, or to a pipe, is counted there.
+        self._counted = exchange.http.vouched is None
         self._ended = False
         self._timer: asyncio.TimerHandle | None = None
         assert exchange.principal is not None
@@ -102,6 +148,8 @@ class ClientStream:
             self.cut()
             return
         self._exchange.interim_events(sse.encode(message, id=id))
+        if self._counted:
+            self._unread.note(self)
 
     @property
     def crowded(self) -> bool:
@@ -133,10 +181,10 @@ class ClientStream:
                 self._exchange.http.end_stream()
 
     def cut(self) -> None:
-        """End the stream so that the client sees that it is not complete."""
+        """End the stream at once, so that the client sees that it is not complete; what it has not read is dropped."""
         if not self._ended:
             self._finish()
-            self._exchange.http.cut()
+            self._exchange.http.abort()
 
     def _gone(self) -> None:
         self._finish()
@@ -151,6 +199,7 @@ class ClientStream:
             if self._timer is not None:
                 self._timer.cancel()
             self._expiry.disarm()
+            self._unread.forget(self)
             self._on_end(self)
 
     def _arm(self) -> None:
