@@ -480,6 +480,7 @@ BAD_BATCHES = {
     "empty": b"[]",
     "of numbers": b"[1]",
     "of batches": b"[[]]",
+    "more than an array": b"[" + OK_2 + b'],"x":1',
     "unfinished": b"[" + OK,
     "without comma": b"[" + OK * 2 + b"]",
     "deep": b"[" * 90 + b"]" * 90,

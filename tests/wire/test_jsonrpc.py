@@ -114,3 +114,22 @@ def test_decode_string_refuses_other_types(token: bytes) -> None:
     with pytest.raises(ProtocolError) as caught:
         jsonrpc.decode_string(token, (0, len(token)))
     assert caught.value.code == -32602
+
+
+@given(st.lists(values, max_size=5), st.sampled_from([b"", b" ", b"\r\n\t"]))
+def test_a_batch_falls_into_its_elements(elements: list[bytes], space: bytes) -> None:
+    data = space + b"[" + (space + b"," + space).join(elements) + b"]" + space
+    assert jsonrpc.begins_batch(data)
+    try:
+        found = jsonrpc.split_batch(data, 1024)
+    except ProtocolError:
+        assume(False)  # one of them is no value that a message may hold
+    assert found == [element.strip(b" \t\r\n") for element in elements]
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"[", b"[1", b"[1]]", b'[1],"id":2', b'[1],"x":2', b"[1]}", b"[1,]", b"[" * 70 + b"]" * 70]
+)
+def test_what_is_no_batch_does_not(data: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        jsonrpc.split_batch(data)

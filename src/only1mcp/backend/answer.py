@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final
 
-from only1mcp._fast import ERROR, REQUEST, RESULT, UNFINISHED, elements, relay_events, scan
+from only1mcp._fast import ERROR, REQUEST, RESULT, UNFINISHED, relay_events, scan
 from only1mcp.backend.base import PASSED, BackendCall, Clock, OnMessage, Outcome
 from only1mcp.backend.connection import HttpConnection
 from only1mcp.backend.passing import Passing, keep_pace
@@ -17,7 +17,8 @@ from only1mcp.backend.resume import broken, last_id
 from only1mcp.errors import BackendAnswerError, BackendRefused, ProtocolError
 from only1mcp.wire import mcp
 from only1mcp.wire.http1_events import END, ResponseHead
-from only1mcp.wire.mcp import Era
+from only1mcp.wire.jsonrpc import begins_batch, split_batch
+from only1mcp.wire.mcp import BATCH_REVISION, Era
 from only1mcp.wire.sse import OpenEvent, SSEDecoder, open_event
 
 if TYPE_CHECKING:
@@ -35,8 +36,7 @@ MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
 PASS_BYTES: Final = 64 * 1024
 # Of an event that is not complete: looked at again with every piece, and longer ones are not.
 MAX_TAIL_BYTES: Final = 8 * 1024
-# Only revision 2025-03-26 has batches. Taken apart they cost a hundred bytes of memory for each byte of hostile input.
-BATCH_REVISION: Final = "2025-03-26"
+# Of a batch, which is taken apart as a whole.
 MAX_BATCH_BYTES: Final = 1024 * 1024
 # How the Python SDK 1.x refuses what it has not read: of a session that it does not know, or of no session at all.
 UNREAD_ID: Final = b'"server-error"'
@@ -273,11 +273,8 @@ class CallReader:
         return response
 
     def _messages(self, data: bytes) -> list[Envelope]:
-        if self._revision == BATCH_REVISION and len(data) <= MAX_BATCH_BYTES and data.lstrip(b" \t\r\n")[:1] == b"[":
-            # As the result of a response the batch is validated like any other value, its depth included.
-            whole = scan(b'{"jsonrpc":"2.0","id":0,"result":' + data + b"}")
-            assert whole.result is not None
-            return [scan(whole.data[start:end]) for start, end in elements(whole.data, *whole.result)]
+        if self._revision == BATCH_REVISION and len(data) <= MAX_BATCH_BYTES and begins_batch(data):
+            return [scan(each) for each in split_batch(data)]
         return [scan(data)]
 
     def _take(self, messages: list[Envelope]) -> Envelope | None:

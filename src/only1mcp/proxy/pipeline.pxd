@@ -27,6 +27,7 @@ cdef class Pipeline:
     cdef public Py_ssize_t _in_flight
     cdef public Again _again
     cdef public object _plain
+    cdef public object _batches
     cdef public object sse
 
     cpdef on_head(self, HttpExchange http)

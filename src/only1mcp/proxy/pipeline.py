@@ -31,6 +31,7 @@ from only1mcp.proxy import local
 from only1mcp.proxy.access import log_request
 from only1mcp.proxy.again import Again
 from only1mcp.proxy.auth import Authenticator
+from only1mcp.proxy.batch import Batches
 from only1mcp.proxy.cache import ResponseCache
 from only1mcp.proxy.exchange import Exchange, Snapshot, forget
 from only1mcp.proxy.forward import Forwarder
@@ -102,6 +103,7 @@ class Pipeline:
             metrics=metrics,
             wall_clock=wall_clock,
         )
+        self._batches = Batches(self, self._open_session, self._admit)
         self.sse = SseGate(self, origin, self._authenticate, self._admit, wall_clock, snapshot.desk.worker)
 
     @property
@@ -185,20 +187,19 @@ class Pipeline:
         era = era_of_headers(exchange.http.head)
         if era is STATELESS or method not in (b"GET", b"DELETE"):
             exchange.empty(405, [(b"allow", b"POST" if era is STATELESS else b"GET, POST, DELETE")])
-        elif method == b"GET":
-            self._admit(exchange)
-            self._open_session(exchange)
+            return
+        self._admit(exchange)
+        self._open_session(exchange)
+        if method == b"GET":
             exchange.snapshot.desk.sessions.open_stream(exchange)
-        else:
-            self._admit(exchange)
-            self._open_session(exchange)
-            token = exchange.http.head.get(mcp.HEADER_SESSION)
-            assert token is not None
-            assert exchange.principal is not None
-            self._sealer.terminate(token.decode("latin-1"), exchange.principal.id, self._wall_clock())
-            assert exchange.session is not None
-            exchange.snapshot.desk.session_ended(exchange.session.id)
-            exchange.empty(204)
+            return
+        token = exchange.http.head.get(mcp.HEADER_SESSION)
+        assert token is not None
+        assert exchange.principal is not None
+        self._sealer.terminate(token.decode("latin-1"), exchange.principal.id, self._wall_clock())
+        assert exchange.session is not None
+        exchange.snapshot.desk.session_ended(exchange.session.id)
+        exchange.empty(204)
 
     # The body has arrived.
 
@@ -229,6 +230,8 @@ class Pipeline:
             message = scan(exchange.http.body, exchange.snapshot.max_depth)
         except ProtocolError:
             self._admit(exchange)
+            if self._batches.takes(exchange):
+                return None
             raise
         exchange.message = message
         exchange.method = message.method

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from only1mcp._fast import members, splice, string_at
-from only1mcp.errors import ProtocolError
+from only1mcp._fast import elements, members, scan, splice, string_at
+from only1mcp.errors import PARSE_ERROR, ProtocolError
 
 if TYPE_CHECKING:
     from only1mcp._fast.envelope import Envelope
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Edit",
     "Span",
+    "begins_batch",
     "decode",
     "decode_string",
     "edit_object",
@@ -28,10 +29,13 @@ __all__ = [
     "request",
     "result",
     "splice",
+    "split_batch",
 ]
 
 Span = tuple[int, int]
 Edit = tuple[int, int, bytes]
+
+_AROUND_BATCH = b'{"jsonrpc":"2.0","id":0,"result":'
 
 
 def request(id: bytes, method: str, params: bytes | None = None) -> bytes:
@@ -49,6 +53,24 @@ def notification(method: str, params: bytes | None = None) -> bytes:
 def result(id: bytes, value: bytes) -> bytes:
     """Return a result response; `id` and `value` are JSON texts."""
     return b'{"jsonrpc":"2.0","id":' + id + b',"result":' + value + b"}"
+
+
+def begins_batch(data: bytes) -> bool:
+    """Return whether this is a batch of messages, if it is anything."""
+    return data.lstrip(b" \t\r\n")[:1] == b"["
+
+
+def split_batch(data: bytes, max_depth: int = 64) -> list[bytes]:
+    """Return the elements of a batch, which need not be messages; raise `ProtocolError` unless it is an array.
+
+    Taken apart it costs a hundred bytes of memory for each byte of hostile input: whoever calls this bounds its size.
+    """
+    # As the result of a response it is validated like any other value, its depth included.
+    text = data.strip(b" \t\r\n")
+    whole = scan(_AROUND_BATCH + text + b"}", max_depth)
+    if whole.result != (len(_AROUND_BATCH), len(_AROUND_BATCH) + len(text)):
+        raise ProtocolError("expected one array", code=PARSE_ERROR)
+    return [whole.data[start:end] for start, end in elements(whole.data, *whole.result)]
 
 
 def decode(data: bytes, span: Span) -> Any:

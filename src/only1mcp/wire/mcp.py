@@ -10,6 +10,8 @@ HANDSHAKE_REVISIONS: Final = ("2025-11-25", "2025-06-18", "2025-03-26", "2024-11
 STATELESS_REVISIONS: Final = ("2026-07-28",)
 LATEST_HANDSHAKE: Final = HANDSHAKE_REVISIONS[0]
 LATEST_STATELESS: Final = STATELESS_REVISIONS[0]
+# The only revision in which messages may come many at a time.
+BATCH_REVISION: Final = "2025-03-26"
 # What a request without MCP-Protocol-Version is taken for (2025-11-25 transports, "Protocol Version Header").
 ASSUMED_REVISION: Final = "2025-03-26"
 
