@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tests._fast.json_texts import NUMBERS, STRINGS, STRUCTURES, json_texts, messages, mutated, objects
 
 from only1mcp import _fast
+from only1mcp._fast.json_walk import MAX_MEMBERS
 from only1mcp.errors import ProtocolError
 
 ATTRIBUTES = (
@@ -444,6 +445,17 @@ def test_elements(fast: Any) -> None:
 @pytest.mark.parametrize("data", [b'{"a":1,"a":2}', b'{"a":1,"\\u0061":2}', b'{"":1,"b":[],"":1}'])
 def test_members_refuses_repeated_keys(fast: Any, data: bytes) -> None:
     with pytest.raises(ProtocolError) as caught:
+        fast.members(data, 0, len(data))
+    assert caught.value.code == -32600
+
+
+@pytest.mark.parametrize("spare", [0, 1])
+def test_objects_that_are_looked_into_are_bounded(fast: Any, spare: int) -> None:
+    data = b"{" + b",".join(b'"%x":0' % number for number in range(MAX_MEMBERS + spare)) + b"}"
+    if not spare:
+        assert len(fast.members(data, 0, len(data))) == MAX_MEMBERS
+        return
+    with pytest.raises(ProtocolError, match="more than 16384 members") as caught:
         fast.members(data, 0, len(data))
     assert caught.value.code == -32600
 

@@ -243,6 +243,28 @@ async def test_answers_of_another_shape_are_refused_before_the_state_is_used() -
         assert (await call(caller, "elicit", **retry)).text == "accept Ann"
 
 
+MANY = {f"{number:x}": {} for number in range(17_000)}
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"task": {}, **MANY},
+        {"requestState": "x", **MANY},
+        {"requestState": "x", "inputResponses": MANY},
+        {"inputResponses": {}, **MANY},
+    ],
+)
+async def test_what_costs_too_much_to_look_into_is_refused(more: dict[str, Any]) -> None:
+    """Ten megabytes of it were five seconds in which nobody else was served."""
+    backend = asking()
+    async with proxy_of(backend) as (_, port), Caller(port) as caller:
+        reply = await call(caller, "elicit", **more)
+        assert (reply.status, reply.code) == (400, -32600)
+        assert "more than" in reply.error["message"]
+        assert not tool_calls(backend)
+
+
 async def test_answers_without_a_state_begin_anew() -> None:
     backend = asking()
     async with proxy_of(backend) as (_, port), Caller(port) as caller:

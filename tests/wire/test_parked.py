@@ -91,6 +91,18 @@ def test_the_digest_is_that_of_the_request_alone() -> None:
     assert digest not in [parked.digest_of(other) for other in others]
 
 
+def test_large_arguments_must_come_back_as_they_came() -> None:
+    """Decoded, ten megabytes of empty objects are a second and 300 MB."""
+    rows = "[" + "{}," * (parked.MAX_CANONICAL_BYTES // 3) + "{}]"
+
+    def digest(space: str) -> bytes:
+        params = f'{{"name":"a",{space}"arguments":{{{space}"r":{rows}}}}}'
+        return parked.digest_of(scan(f'{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{params}}}'.encode()))
+
+    assert digest("") == digest("")
+    assert digest("") != digest(" ")
+
+
 def test_what_a_request_declares() -> None:
     capabilities = {"elicitation": {}}
     assert parked.declared(request(name="a", _meta={f"{META}clientCapabilities": capabilities})) == capabilities

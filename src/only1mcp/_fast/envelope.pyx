@@ -8,8 +8,8 @@ from libc.stdint cimport uint8_t
 from libc.string cimport memchr, memcmp, memcpy
 
 from only1mcp._fast.json_walk cimport (
-    BROKEN, LONE_SURROGATE, MAX_DEPTH, TOO_DEEP, TOO_LARGE, hex4, is_digit, is_utf8, next_item, open_container,
-    skip_key, skip_object, skip_space, skip_value
+    BROKEN, LONE_SURROGATE, MAX_DEPTH, MAX_MEMBERS, TOO_DEEP, TOO_LARGE, hex4, is_digit, is_utf8, next_item,
+    open_container, skip_key, skip_object, skip_space, skip_value
 )
 
 import orjson
@@ -136,6 +136,8 @@ def members(bytes data not None, Py_ssize_t start, Py_ssize_t end):
         spans[key] = (value_start, i)
         if len(spans) == size:
             raise ProtocolError("an object has the same key twice")
+        if size == MAX_MEMBERS:
+            raise ProtocolError(f"an object has more than {<int>MAX_MEMBERS} members")
         i = next_item(p, i, end, c"}", &more)
         if i < 0:
             raise broken(i)

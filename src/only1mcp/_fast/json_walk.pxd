@@ -16,6 +16,7 @@ cdef enum:
     LONE_SURROGATE = -3
     TOO_LARGE = -4
     MAX_DEPTH = 1024
+    MAX_MEMBERS = 16384
     LEAST_INFINITE_DIGITS = 309
 
 cdef extern from *:

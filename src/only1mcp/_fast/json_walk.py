@@ -12,6 +12,9 @@ Span = tuple[int, int]
 
 # The nesting at which orjson, which decodes what we forward, gives up.
 MAX_DEPTH: Final = 1024
+# Ten megabytes of the smallest members, taken apart, cost seconds and hundreds of megabytes. No object that is looked
+# into has as many.
+MAX_MEMBERS: Final = 16384
 
 
 class TooDeep(Exception):

@@ -12,7 +12,7 @@ from typing import Final
 
 import orjson
 
-from only1mcp._fast.json_walk import MAX_DEPTH, Span, TooDeep, Walker
+from only1mcp._fast.json_walk import MAX_DEPTH, MAX_MEMBERS, Span, TooDeep, Walker
 from only1mcp.errors import INVALID_PARAMS, INVALID_REQUEST, PARSE_ERROR, ProtocolError
 
 REQUEST: Final = 1
@@ -88,7 +88,9 @@ def scan(data: bytes, max_depth: int = 64) -> Envelope:
 
 
 def members(data: bytes, start: int, end: int) -> dict[str, Span]:
-    """Return the spans of the values of the JSON object at `start:end`; raise `ProtocolError` for a repeated key.
+    """Return the spans of the values of the JSON object at `start:end`.
+
+    Raise `ProtocolError` for a repeated key, and for more than `MAX_MEMBERS`.
 
     The bytes must have passed `scan` (or orjson): anything else raises `ProtocolError` or yields spans of values that
     are not UTF-8. `IndexError` when the span is not one of `data`.
@@ -102,6 +104,8 @@ def members(data: bytes, start: int, end: int) -> dict[str, Span]:
             key = _decode(token)
             if key in spans:
                 raise ProtocolError("an object has the same key twice")
+            if len(spans) == MAX_MEMBERS:
+                raise ProtocolError(f"an object has more than {MAX_MEMBERS} members")
             spans[key] = (start + value_start, start + value_end)
     except TooDeep:
         raise walker.broken() from None
