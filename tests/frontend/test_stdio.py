@@ -11,7 +11,7 @@ from tests.in_process import configured
 from tests.launched import TIMEOUT_S, launched
 from tests.mcp_backend import HANDSHAKE as HANDSHAKE_BACKEND
 from tests.mcp_backend import Backend, Call, Outcome, echo, text
-from tests.mcp_caller import HANDSHAKE, STATELESS
+from tests.mcp_caller import HANDSHAKE, STATELESS, stateless
 
 from only1mcp.frontend.stdio import MAX_UNREAD_BYTES
 
@@ -73,6 +73,35 @@ async def test_messages_on_the_way_and_line_ends_between_tokens() -> None:
         assert (await client.answer(id))["result"]["content"] == [{"type": "text", "text": "done"}]
         answer = await client.answer(client.ask("tools/call", STATELESS, name="pretty", arguments={}))
         assert answer["result"]["content"] == [{"type": "text", "text": "a\nb"}]
+
+
+async def test_changed_lists_are_told_to_both_eras() -> None:
+    """The session hears of them unasked, the listen with its id on every message, until it is called off."""
+
+    async def grow(call: Call) -> Outcome:
+        call.backend.tools[f"new{len(call.backend.tools)}"] = echo
+        await call.say(method="notifications/tools/list_changed")
+        return text("grown")
+
+    told = {"jsonrpc": "2.0", "method": "notifications/tools/list_changed"}
+    stamp = {"_meta": {"io.modelcontextprotocol/subscriptionId": "mine"}}
+    async with Backend(tools={"grow": grow}) as backend, launched(configured(backend)) as client:
+        await client.initialize()
+        message, _ = stateless("subscriptions/listen", id="mine", notifications={"toolsListChanged": True})
+        client.send(message, STATELESS)
+        acknowledged = await client.receive()
+        assert acknowledged["params"] == {**stamp, "notifications": {"toolsListChanged": True}}
+        id = client.ask("tools/call", name="grow", arguments={})
+        heard = [await client.receive() for _ in range(3)]
+        assert told in heard
+        assert {**told, "params": stamp} in heard
+        assert id in [message.get("id") for message in heard]
+        client.tell("notifications/cancelled", requestId="mine")
+        id = client.ask("tools/call", name="grow", arguments={})
+        heard = [await client.receive() for _ in range(2)]
+        assert told in heard
+        assert id in [message.get("id") for message in heard]
+        await client.answer(client.ask("ping"))
 
 
 @pytest.mark.parametrize("era", [HANDSHAKE, STATELESS])

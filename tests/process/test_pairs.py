@@ -280,3 +280,24 @@ async def test_what_only_the_structure_says_is_said_to_older_clients_as_text() -
         result = checked(await caller.call("bare"), H, "tools/call").result
         assert json.loads(result["content"][0]["text"]) == ["a", {"b": 1.5}]
         assert "structuredContent" not in result
+
+
+async def test_between_stateless_sides_a_round_passes_as_it_is() -> None:
+    """Nothing is parked: what the client brings back is the backend's own, octet for octet."""
+    state = "v1.\u00e4 \\u0000/+="
+    asks = {"q": {"method": "roots/list"}}
+
+    async def ask(call: Call) -> Outcome:
+        if "inputResponses" not in call.params:
+            return {"resultType": "input_required", "inputRequests": asks, "requestState": state}
+        return text("done")
+
+    place = Backend(era=S, tools={"ask": ask})
+    async with paired(S, place) as caller:
+        meta = {f"{META}clientCapabilities": {"roots": {}}}
+        first = (await caller.ask("tools/call", meta=meta, name="ask", arguments={})).result
+        assert first == {"resultType": "input_required", "inputRequests": asks, "requestState": state}
+        more = {"requestState": state, "inputResponses": {"q": {"roots": []}, "not asked": {"roots": [], "x": 1.50}}}
+        assert (await caller.ask("tools/call", meta=meta, name="ask", arguments={}, **more)).text == "done"
+        sent = place.calls[-1]["params"]
+        assert {key: sent[key] for key in more} == more
