@@ -21,8 +21,8 @@ BUILT := $(VENV)/.stamp-built
 DEV := $(VENV)/.stamp-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-quick lint format coverage bench bench-peers conformance matrix debug sdist wheel sdist-check binary image clean
-.PHONY: wheel-check wheel-portable wheel-windows
+.PHONY: help build run test test-quick lint format coverage bench bench-peers conformance matrix debug sdist wheel sdist-check binary binary-parts image clean
+.PHONY: install-table wheel-check wheel-portable wheel-windows
 .PHONY: packages test-portable lint-workflows lint-scripts licenses audit sbom wheel-published bench-compare bench-comment release-check
 .PHONY: checksums github-release image-push image-index deploy smoke-test announce
 
@@ -139,6 +139,9 @@ BINARY_PYTHON ?= /usr/bin/python3
 binary: ## Build the static binary into dist/ (on Debian)
 	@$(BINARY_PYTHON) -m binary.build $(BINARY)
 
+binary-parts: ## Build what of the static binary is other people's source
+	@$(BINARY_PYTHON) -m binary.build --parts
+
 # buildah and podman take the same arguments: make image BUILDER="buildah --storage-driver vfs"
 BUILDER ?= docker
 IMAGE ?= only1mcp
@@ -148,6 +151,18 @@ image: binary ## Build the container image around the static binary
 	cp /etc/ssl/certs/ca-certificates.crt build/image/
 	$(BUILDER) build $(IMAGE_ARGS) --build-context binary=build/image -t $(IMAGE) \
 		--build-arg VERSION="$$(sed -n 's/^__version__ = "\(.*\)"/\1/p' src/only1mcp/__init__.py)" .
+
+# In a storage of its own, without an engine, and as an archive, from which it can be run without one, too.
+INSTALL_TARGET ?= manylinux_2_28_$(shell uname -m)
+BUILDAH := buildah --storage-driver vfs --root build/buildah/storage --runroot build/buildah/run
+install-table: $(DEV) binary ## Measure wheel, binary and image, and put it into docs/install.md (as root)
+	rm -rf build/install build/buildah
+	$(BIN)/python -m wheels.build --target $(INSTALL_TARGET) --output build/install
+	@$(MAKE) --no-print-directory -o binary image BUILDER="$(BUILDAH)" IMAGE_ARGS="--isolation chroot --format docker" >/dev/null
+	$(BUILDAH) push --quiet $(IMAGE) docker-archive:build/install/image.tar:$(IMAGE):measured
+	rm -rf build/buildah
+	$(BIN)/python -m scripts.measure_install --output docs/install.json build/install/*.whl $(BINARY) build/install/image.tar
+	$(BIN)/python -m scripts.render_install
 
 # What releases and deployments need; the workflows run these, and each runs here as well (docs/release.md). Names of
 # tags and the like reach the scripts through the environment: neither make nor the shell looks into them.
