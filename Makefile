@@ -172,24 +172,23 @@ packages: ## Install the Debian packages that tests use
 licenses: $(DEV) ## Refuse what may not be distributed
 	$(BIN)/python -m scripts.licenses
 
-RELEASE_TOOLS := build/release-tools
-RELEASE_BIN := $(RELEASE_TOOLS)/$(notdir $(BIN))
-$(RELEASE_TOOLS)/.stamp: pyproject.toml
-	$(PYTHON) -m venv $(RELEASE_TOOLS)
-	$(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["release"], sep="\n")' > $(RELEASE_TOOLS)/requires.txt
-	$(RELEASE_BIN)/python -m pip --disable-pip-version-check --quiet install -r $(RELEASE_TOOLS)/requires.txt
+# Tools of releases, in versions whose hashes are locked: what makes or judges them must not change by itself.
+build/locked-%/.stamp: wheels/%.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/$(notdir $(BIN))/python -m pip --disable-pip-version-check --quiet install --require-hashes --only-binary :all: -r $<
 	@touch $@
 
 # Needs containers on Linux; elsewhere the system's own compiler.
-wheel-published: $(RELEASE_TOOLS)/.stamp ## Build the wheels that are published, of the source distribution in dist/
-	$(RELEASE_BIN)/cibuildwheel --config-file cibuildwheel.toml --output-dir dist dist/only1mcp-*.tar.gz
+wheel-published: build/locked-publish/.stamp ## Build the wheels that are published, of the source distribution in dist/
+	$(<D)/$(notdir $(BIN))/cibuildwheel --config-file cibuildwheel.toml --output-dir dist dist/only1mcp-*.tar.gz
 
-audit: $(DEV) $(RELEASE_TOOLS)/.stamp ## Ask for known vulnerabilities (AUDIT_ARGS=--require: no answer is a failure)
+RELEASE_BIN := build/locked-release/$(notdir $(BIN))
+audit: $(DEV) build/locked-release/.stamp ## Ask for known vulnerabilities (AUDIT_ARGS=--require: no answer is a failure)
 	$(BIN)/python -m scripts.audit $(AUDIT_ARGS) $(RELEASE_BIN)/pip-audit
 
 # Of an environment with nothing but the package and what it needs.
 SBOM ?= dist/only1mcp.cdx.json
-sbom: $(TOOLS) $(RELEASE_TOOLS)/.stamp ## Write what the package consists of into dist/ (CycloneDX)
+sbom: $(TOOLS) build/locked-release/.stamp ## Write what the package consists of into dist/ (CycloneDX)
 	rm -rf build/sbom
 	$(BIN)/python -m venv build/sbom
 	ONLY1MCP_EXTENSIONS=skip build/sbom/bin/python -m pip --disable-pip-version-check --quiet install .
