@@ -21,7 +21,7 @@ BUILT := $(VENV)/.stamp-built
 DEV := $(VENV)/.stamp-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-quick lint format coverage bench bench-peers conformance matrix debug sdist wheel sdist-check binary binary-parts image clean
+.PHONY: help build run test fetch test-quick lint format coverage bench bench-peers conformance matrix debug sdist wheel sdist-check binary binary-parts image clean
 .PHONY: install-table wheel-check wheel-portable wheel-windows
 .PHONY: packages test-portable lint-workflows lint-scripts licenses audit sbom wheel-published bench-compare bench-comment release-check
 .PHONY: checksums github-release image-push image-index deploy smoke-test announce
@@ -55,6 +55,9 @@ run: $(BUILT) ## Start the proxy with two demo backends
 
 test: lint ## Build, lint, run every test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+fetch: ## Install what tests would install for themselves
+	@$(PYTHON) -m tests.fetch
 
 test-portable: $(DEV) ## Run the tests that no system differs in, and use what was built
 	$(BIN)/python -m pytest tests/_fast tests/wire tests/config tests/loadgen $(PYTEST_ARGS)
