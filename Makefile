@@ -21,8 +21,8 @@ BUILT := $(VENV)/.stamp-built
 DEV := $(VENV)/.stamp-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-quick lint format coverage bench bench-peers conformance matrix debug sdist wheel sdist-check binary image clean
-.PHONY: wheel-check wheel-portable wheel-windows
+.PHONY: help build run test fetch test-quick lint format coverage bench bench-peers conformance matrix debug sdist wheel sdist-check binary binary-parts image clean
+.PHONY: install-table wheel-check wheel-portable wheel-windows
 .PHONY: packages test-portable lint-workflows lint-scripts licenses audit sbom wheel-published bench-compare bench-comment release-check
 .PHONY: checksums github-release image-push image-index deploy smoke-test announce
 
@@ -55,6 +55,9 @@ run: $(BUILT) ## Start the proxy with two demo backends
 
 test: lint ## Build, lint, run every test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+fetch: ## Install what tests would install for themselves
+	@$(PYTHON) -m tests.fetch
 
 test-portable: $(DEV) ## Run the tests that no system differs in, and use what was built
 	$(BIN)/python -m pytest tests/_fast tests/wire tests/config tests/loadgen $(PYTEST_ARGS)
@@ -139,6 +142,9 @@ BINARY_PYTHON ?= /usr/bin/python3
 binary: ## Build the static binary into dist/ (on Debian)
 	@$(BINARY_PYTHON) -m binary.build $(BINARY)
 
+binary-parts: ## Build what of the static binary is other people's source
+	@$(BINARY_PYTHON) -m binary.build --parts
+
 # buildah and podman take the same arguments: make image BUILDER="buildah --storage-driver vfs"
 BUILDER ?= docker
 IMAGE ?= only1mcp
@@ -149,6 +155,18 @@ image: binary ## Build the container image around the static binary
 	$(BUILDER) build $(IMAGE_ARGS) --build-context binary=build/image -t $(IMAGE) \
 		--build-arg VERSION="$$(sed -n 's/^__version__ = "\(.*\)"/\1/p' src/only1mcp/__init__.py)" .
 
+# In a storage of its own, without an engine, and as an archive, from which it can be run without one, too.
+INSTALL_TARGET ?= manylinux_2_28_$(shell uname -m)
+BUILDAH := buildah --storage-driver vfs --root build/buildah/storage --runroot build/buildah/run
+install-table: $(DEV) binary ## Measure wheel, binary and image, and put it into docs/install.md (as root)
+	rm -rf build/install build/buildah
+	$(BIN)/python -m wheels.build --target $(INSTALL_TARGET) --output build/install
+	@$(MAKE) --no-print-directory -o binary image BUILDER="$(BUILDAH)" IMAGE_ARGS="--isolation chroot --format docker" >/dev/null
+	$(BUILDAH) push --quiet $(IMAGE) docker-archive:build/install/image.tar:$(IMAGE):measured
+	rm -rf build/buildah
+	$(BIN)/python -m scripts.measure_install --output docs/install.json build/install/*.whl $(BINARY) build/install/image.tar
+	$(BIN)/python -m scripts.render_install
+
 # What releases and deployments need; the workflows run these, and each runs here as well (docs/release.md). Names of
 # tags and the like reach the scripts through the environment: neither make nor the shell looks into them.
 packages: ## Install the Debian packages that tests use
@@ -157,24 +175,23 @@ packages: ## Install the Debian packages that tests use
 licenses: $(DEV) ## Refuse what may not be distributed
 	$(BIN)/python -m scripts.licenses
 
-RELEASE_TOOLS := build/release-tools
-RELEASE_BIN := $(RELEASE_TOOLS)/$(notdir $(BIN))
-$(RELEASE_TOOLS)/.stamp: pyproject.toml
-	$(PYTHON) -m venv $(RELEASE_TOOLS)
-	$(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["release"], sep="\n")' > $(RELEASE_TOOLS)/requires.txt
-	$(RELEASE_BIN)/python -m pip --disable-pip-version-check --quiet install -r $(RELEASE_TOOLS)/requires.txt
+# Tools of releases, in versions whose hashes are locked: what makes or judges them must not change by itself.
+build/locked-%/.stamp: wheels/%.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/$(notdir $(BIN))/python -m pip --disable-pip-version-check --quiet install --require-hashes --only-binary :all: -r $<
 	@touch $@
 
 # Needs containers on Linux; elsewhere the system's own compiler.
-wheel-published: $(RELEASE_TOOLS)/.stamp ## Build the wheels that are published, of the source distribution in dist/
-	$(RELEASE_BIN)/cibuildwheel --config-file cibuildwheel.toml --output-dir dist dist/only1mcp-*.tar.gz
+wheel-published: build/locked-publish/.stamp ## Build the wheels that are published, of the source distribution in dist/
+	$(<D)/$(notdir $(BIN))/cibuildwheel --config-file cibuildwheel.toml --output-dir dist dist/only1mcp-*.tar.gz
 
-audit: $(DEV) $(RELEASE_TOOLS)/.stamp ## Ask for known vulnerabilities (AUDIT_ARGS=--require: no answer is a failure)
+RELEASE_BIN := build/locked-release/$(notdir $(BIN))
+audit: $(DEV) build/locked-release/.stamp ## Ask for known vulnerabilities (AUDIT_ARGS=--require: no answer is a failure)
 	$(BIN)/python -m scripts.audit $(AUDIT_ARGS) $(RELEASE_BIN)/pip-audit
 
 # Of an environment with nothing but the package and what it needs.
 SBOM ?= dist/only1mcp.cdx.json
-sbom: $(TOOLS) $(RELEASE_TOOLS)/.stamp ## Write what the package consists of into dist/ (CycloneDX)
+sbom: $(TOOLS) build/locked-release/.stamp ## Write what the package consists of into dist/ (CycloneDX)
 	rm -rf build/sbom
 	$(BIN)/python -m venv build/sbom
 	ONLY1MCP_EXTENSIONS=skip build/sbom/bin/python -m pip --disable-pip-version-check --quiet install .

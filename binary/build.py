@@ -1,6 +1,7 @@
 """Builds the static binary: CPython, OpenSSL, all extension modules and all Python code in a file that loads nothing.
 
 usage: PYTHON -m binary.build [TARGET]      default TARGET: dist/only1mcp-linux-<machine>
+       PYTHON -m binary.build --parts       only what is made of other people's source
 
 PYTHON is a Debian's own: its development package has the interpreter as an archive (libpython3.N.a). What is linked to
 it is compiled here, from the source distributions of the dependencies and from Debian's source of the same interpreter.
@@ -54,10 +55,22 @@ NEEDED = {
 
 
 def main() -> None:
-    target = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "dist" / f"only1mcp-linux-{platform.machine()}"
     # The one that can lie anywhere: addresses of the binary are random.
     archive = Path(sysconfig.get_config_var("LIBPL"), f"libpython3.{sys.version_info.minor}-pic.a")
     check(archive)
+    parts()
+    if sys.argv[1:] == ["--parts"]:
+        return
+    target = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "dist" / f"only1mcp-linux-{platform.machine()}"
+    own()
+    link(target, archive)
+    print(
+        f"{target.relative_to(ROOT) if target.is_relative_to(ROOT) else target}: {target.stat().st_size / 1e6:.1f} MB"
+    )
+
+
+def parts() -> None:
+    """Make what changes with the dependencies and the interpreter only."""
     requirements = dependencies()
     OBJECTS.mkdir(parents=True, exist_ok=True)
     once("venv", [*build_requirements(), sys.version], tools)
@@ -70,11 +83,6 @@ def main() -> None:
         )
     cpython_key = [sys.version, (HERE / "cpython.py").read_text(), *CFLAGS]
     once("cpython", cpython_key, lambda: cpython.build(PARTS / "cpython", OBJECTS, CFLAGS))
-    own()
-    link(target, archive)
-    print(
-        f"{target.relative_to(ROOT) if target.is_relative_to(ROOT) else target}: {target.stat().st_size / 1e6:.1f} MB"
-    )
 
 
 def check(archive: Path) -> None:

@@ -1,6 +1,6 @@
 """Refuses to test compiled modules that are older than their sources; has every message held against its schema.
 
-What a test makes of logging ends with it.
+What a test makes of logging ends with it. How long an example of Hypothesis takes is no reason to fail.
 """
 
 from __future__ import annotations
@@ -10,9 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from tests import validity
 
 PACKAGE = Path(__file__).parents[1] / "src" / "only1mcp"
+
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from tests.readme import ways_to_install
 
 from only1mcp.cli import COMMANDS, main
 from only1mcp.cli.config import config as config_group
@@ -52,6 +53,18 @@ def test_the_options_it_names_exist() -> None:
     flags = re.findall(r"(?<![\w-])--?[a-z][a-z0-9-]*", section.partition("\n## ")[0])
     assert len(flags) > 8
     assert [flag for flag in flags if flag not in options["benchmark"]] == []
+
+
+def test_every_way_to_install_is_one_that_tests_go() -> None:
+    """They take the commands from there: tests/wheels/test_build.py and tests/binary, which needs no docker to run."""
+    assert sorted(" ".join(words[:3]) for words in ways_to_install()) == [
+        "dist/only1mcp-linux-x86_64 start --demo",
+        "docker run --rm",
+        "make binary",
+        "make image",
+        "pip install .",
+        "pip install only1mcp",
+    ]
 
 
 def test_links_lead_to_files() -> None:

@@ -88,8 +88,6 @@ def test_every_command_is_a_make_target(file: Path) -> None:
         if command == ".ci/packages":  # what `make packages` runs, where there is no make yet
             continue
         words = command.split()
-        if not (ROOT / "binary").is_dir() and {"binary", "image"} & set(words):
-            continue  # the static binary is built by what is in that folder
         assert words[0] == "make", command
         assert "\n" not in command.strip(), command
         # Nothing that comes from outside is put into a command line.
@@ -153,6 +151,26 @@ def test_all_systems_all_pythons_and_both_builds_are_tested() -> None:
     wheels = tomllib.loads((ROOT / "cibuildwheel.toml").read_text())["tool"]["cibuildwheel"]["build"].split()
     assert wheels == [f"cp{version.replace('.', '')}-*" for version in declared]
     assert matrix["extensions"] == ["require", "skip"]
+
+
+def test_wheels_are_made_of_the_source_distribution_on_a_machine_of_each_kind() -> None:
+    job = jobs(FOLDER / "release.yml")["wheel"]
+    config = tomllib.loads((ROOT / "cibuildwheel.toml").read_text())["tool"]["cibuildwheel"]
+    names = {"x86_64": "amd64", "AMD64": "amd64", "aarch64": "arm64", "arm64": "arm64", "ARM64": "arm64"}
+    wanted = {
+        f"{'darwin' if system == 'macos' else system}-{names[arch]}"
+        for system in ("linux", "macos", "windows")
+        for arch in config[system]["archs"]
+    }
+    assert {one["target"] for one in job["strategy"]["matrix"]["include"]} == wanted
+    # Each machine makes those of its own kind: none is emulated, and each is used where it was made.
+    assert job["env"]["CIBW_ARCHS"] == "auto64"
+    (fetched,) = [step["with"] for step in job["steps"] if "download-artifact" in step.get("uses", "")]
+    assert fetched == {"name": "python-sdist", "path": "dist"}
+    made = subprocess.run(
+        ["make", "--dry-run", "wheel-published"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    ).stdout
+    assert made.splitlines()[-1].endswith("--config-file cibuildwheel.toml --output-dir dist dist/only1mcp-*.tar.gz")
 
 
 def lint(folder: Path) -> subprocess.CompletedProcess[str]:

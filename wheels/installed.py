@@ -20,6 +20,8 @@ from wheels.environments import Failed, NotAvailable, run
 
 HERE = Path(__file__).resolve().parent
 INSTALL_TIMEOUT_S = 1800
+# As everybody installs it, by its name: a constraint says which file that is.
+COMMAND = ("pip", "install", "only1mcp")
 
 
 def use(wheel: Path, root: Path | None = None, python: str | None = None) -> str:
@@ -43,8 +45,9 @@ def use(wheel: Path, root: Path | None = None, python: str | None = None) -> str
         seen = Path(scratch) if root is None else Path("/", Path(scratch).relative_to(root))
         fresh = seen / "venv" / "bin" / "python"
         run(*inside, program, "-m", "venv", seen / "venv", timeout_s=INSTALL_TIMEOUT_S)
-        pip = (fresh, "-m", "pip", "--quiet", "--disable-pip-version-check", "install", "--only-binary", ":all:")
-        run(*inside, *pip, seen / wheel.name, timeout_s=INSTALL_TIMEOUT_S)
+        Path(scratch, "constraint.txt").write_text(f"only1mcp @ {(seen / wheel.name).as_uri()}\n")
+        options = ("--quiet", "--disable-pip-version-check", "--only-binary", ":all:", "-c", seen / "constraint.txt")
+        run(*inside, fresh, "-m", *COMMAND, *options, timeout_s=INSTALL_TIMEOUT_S)
         return run(*inside, fresh, "-P", seen / "smoke.py", timeout_s=INSTALL_TIMEOUT_S).strip()
 
 

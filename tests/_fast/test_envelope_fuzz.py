@@ -77,7 +77,7 @@ def test_any_octets_at_every_place(fast: Any, octets: bytes) -> None:
 CONTAINERS = {"[": ("]", 1, 0), '{"a":': ("}", 1, 0), '[1,{"b":[2],"a":': ("}]", 2, 1), "[[],": ("]", 1, 1)}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.sampled_from([64, 1024]),
     st.lists(st.sampled_from(sorted(CONTAINERS)), min_size=8, max_size=30),
@@ -133,7 +133,7 @@ def crossed(draw: st.DrawFn) -> bytes:
     return bytes(data)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.one_of(crossed(), mutated(messages()), messages()), whitespace, whitespace)
 def test_what_is_accepted_is_what_orjson_reads(both: Any, data: bytes, before: bytes, after: bytes) -> None:
     data = before + data + after

@@ -125,7 +125,7 @@ bulk = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(steps=bulk, entries=st.sampled_from([100, 3000, 20_000]))
 def test_twins_agree_on_thousands_of_entries(both: Any, steps: list[tuple[str, int, int, int]], entries: int) -> None:
     caches = [fast.LRU(entries * (fast.LRU.ENTRY_OVERHEAD + 8)) for fast in both]

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.readme import way_to_install
 
 ROOT = Path(__file__).parents[2]
 BUILD_TIMEOUT_S = 900
@@ -29,7 +30,7 @@ def binary() -> Path:
     parts = Path(os.environ.get("ONLY1MCP_BINARY_PARTS") or ROOT / "build" / "binary" / "parts")
     target = ROOT / "dist" / f"only1mcp-linux-{platform.machine()}"
     if (parts / ".stamp-cpython").is_file():
-        command = ["make", "--no-print-directory", "binary"]
+        command = [*way_to_install("make", "binary"), "--no-print-directory"]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=BUILD_TIMEOUT_S, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
     elif not target.is_file():

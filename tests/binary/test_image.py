@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
 import pytest
+from scripts import measure_install
+from scripts.image import Image
 from tests.backend.test_http import make_certificate
 from tests.e2e.processes import Process, Proxy, free_port, http_status, until
+from tests.readme import way_to_install
+
+from only1mcp import __version__
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "0123456789abcdef" * 4
@@ -25,56 +30,28 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-class Image:
-    """The built image: its configuration, and its files, mounted so that nobody can write to them."""
-
-    def __init__(self, config: dict[str, object], root: Path) -> None:
-        self.config = config
-        self.root = root
-
-    def command(self, *words: str, mounts: dict[str, Path], env: dict[str, str] | None = None) -> list[str]:
-        """Return how to run a command of the image as an engine would, in a read-only root; no words: the default."""
-        given = dict(one.split("=", 1) for one in self.config["Env"]) | (env or {})
-        words = words or (*self.config["Entrypoint"], *self.config["Cmd"])
-        bind = "".join(f"mount --bind '{source}' '{self.root}{target}'; " for target, source in mounts.items())
-        script = (
-            f"set -e; mount --make-rprivate /; mount --bind '{self.root}' '{self.root}'; {bind}"
-            f"mount -o remount,bind,ro '{self.root}'; exec chroot --userspec={self.config['User']} '{self.root}' \"$@\""
-        )
-        environment = ["/usr/bin/env", "-i", *(f"{name}={value}" for name, value in given.items())]
-        return ["unshare", "--mount", *environment, "/bin/sh", "-c", script, "sh", *words]
+@pytest.fixture(scope="session")
+def archive(binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The image as `make image` makes it, around the binary of this working tree."""
+    folder = tmp_path_factory.mktemp("image")
+    # overlay file systems do not nest, and a sandbox has no runtime of its own: plain copies, and chroot for RUN
+    buildah = f"buildah --storage-driver vfs --root {folder}/s --runroot {folder}/r"
+    arguments = "--isolation chroot --format docker --build-arg REVISION=abc"
+    for command in (
+        [*way_to_install("make", "image"), f"BUILDER={buildah}", f"IMAGE_ARGS={arguments}", "IMAGE=only1mcp-test"],
+        [*buildah.split(), "push", "--quiet", "only1mcp-test", f"docker-archive:{folder}/image.tar:only1mcp-test:1"],
+    ):
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    return folder / "image.tar"
 
 
 @pytest.fixture(scope="session")
-def image(binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
-    folder = tmp_path_factory.mktemp("image")
+def image(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Image:
+    folder = tmp_path_factory.mktemp("unpacked")
     for above in (folder, folder.parent):
         above.chmod(0o755)
-    # overlay file systems do not nest, and a sandbox has no runtime of its own: plain copies, and chroot for RUN
-    buildah = ["buildah", "--storage-driver", "vfs", "--root", str(folder / "s"), "--runroot", str(folder / "r")]
-
-    def run(*words: str) -> str:
-        done = subprocess.run([*buildah, *words], capture_output=True, text=True, timeout=300, check=False)
-        assert done.returncode == 0, done.stderr
-        return done.stdout.strip()
-
-    arguments = ["--isolation", "chroot", "--format", "docker", "--build-arg", "REVISION=abc"]
-    made = subprocess.run(
-        ["make", "image", f"BUILDER={' '.join(buildah)}", f"IMAGE_ARGS={' '.join(arguments)}", "IMAGE=only1mcp-test"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert made.returncode == 0, made.stdout + made.stderr
-    container = run("from", "--pull-never", "only1mcp-test")
-    try:
-        inspected = json.loads(run("inspect", "--type", "image", "only1mcp-test"))
-        yield Image(inspected["Docker"]["config"], Path(run("mount", container)))
-    finally:
-        run("umount", container)
-        run("rm", container)
+    return Image(archive, folder / "root")
 
 
 @pytest.fixture
@@ -97,9 +74,7 @@ def test_what_it_says_of_itself(image: Image) -> None:
     labels = {name.rpartition(".")[2]: value for name, value in config["Labels"].items() if "opencontainers" in name}
     assert labels["licenses"] == "MIT"
     assert labels["revision"] == "abc"
-    version = subprocess.run(
-        image.command("/only1mcp", "--version", mounts={}), capture_output=True, text=True, check=True
-    ).stdout
+    version = subprocess.run(image.command("/only1mcp", "--version"), capture_output=True, text=True, check=True).stdout
     assert version == f"only1mcp {labels['version']} (compiled)\n"
 
 
@@ -124,8 +99,10 @@ def test_it_serves_read_only_and_is_healthy_while_it_does(image: Image, config: 
         "servers": [{"id": "own", "transport": "stdio", "command": "/only1mcp", "args": ["-m", "only1mcp.demo.stdio"]}],
     }
     (config / "config.yaml").write_text(json.dumps(values))
-    (image.root / "etc" / "only1mcp").mkdir(exist_ok=True)
-    mounts = {"/etc/only1mcp": config}
+    # What docker is told in the README, but for the network, which is ours here.
+    volume, name = read_only(*way_to_install("docker", "run")[2:])
+    assert name == "only1mcp"
+    mounts = {volume: config / "config.yaml"}
     url = f"http://127.0.0.1:{port}/mcp"
     health = image.command(*image.config["Healthcheck"]["Test"][1:], mounts=mounts, env={"ONLY1MCP_URL": url})
     with Process(image.command(mounts=mounts, env={"LAPTOP_API_KEY": TOKEN}), tmp_path / "log") as proxy:
@@ -138,6 +115,28 @@ def test_it_serves_read_only_and_is_healthy_while_it_does(image: Image, config: 
         assert subprocess.run(health, capture_output=True, timeout=30, check=False).returncode == 0
     assert proxy.wait() == 0
     assert subprocess.run(health, capture_output=True, timeout=30, check=False).returncode != 0
+
+
+def read_only(*words: str) -> tuple[str, str]:
+    """Return what `docker run` with these arguments would mount something at, and of which image."""
+    parser = argparse.ArgumentParser()
+    for flag in ("--rm", "--read-only"):
+        parser.add_argument(flag, action="store_true", required=True)
+    for option in ("-p", "-v"):
+        parser.add_argument(option, required=True)
+    parser.add_argument("image")
+    given = parser.parse_args(words)
+    _, place, mode = given.v.split(":")
+    assert (given.p, mode) == ("8080:8080", "ro")
+    return place, given.image
+
+
+def test_it_is_measured_as_it_is_used(archive: Path, binary: Path) -> None:
+    row = measure_install.measure(archive, 1)
+    assert row["artifact"] == f"only1mcp-test:{__version__}"
+    assert 0 < row["size_bytes"] - binary.stat().st_size < 1_000_000
+    assert 0 < row["start_ms"] < row["first_call_ms"]
+    assert row["verified"].startswith("the image's files in a root that nobody can write to, as its user 65532:65532; ")
 
 
 def test_backends_over_https_are_verified_by_the_authorities_in_it(
@@ -156,7 +155,6 @@ def test_backends_over_https_are_verified_by_the_authorities_in_it(
             "servers": [{"id": "tls", "transport": "http", "url": f"https://127.0.0.1:{behind.port}/mcp"}],
         }
         (config / "config.yaml").write_text(json.dumps(values))
-        (image.root / "etc" / "only1mcp").mkdir(exist_ok=True)
         outcome = []
         for more in ({}, {"/etc/ssl/certs/ca-certificates.crt": tmp_path / "ca.pem"}):
             words = image.command(

@@ -6,7 +6,6 @@ import json
 import os
 import platform
 import re
-import shlex
 import shutil
 import signal
 import subprocess
@@ -16,7 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from scripts import measure_install
 from tests.e2e.processes import Process, descendants, free_port, is_alive, until
+from tests.readme import way_to_install
 
 ROOT = Path(__file__).parents[2]
 SIZE_LIMIT = 45_000_000
@@ -167,16 +168,22 @@ def test_every_command_works_in_an_empty_root(run: Run, empty: Path, tmp_path: P
 
 
 def test_the_command_in_the_readme_starts_it(binary: Path, tmp_path: Path) -> None:
-    _, _, section = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Install")
-    (line,) = re.findall(r"^    (dist/only1mcp\S+ .*)$", section.partition("\n## ")[0], re.MULTILINE)
-    name, *arguments = shlex.split(line.replace("x86_64", platform.machine()))
-    assert name == str(binary.relative_to(ROOT))
+    name, *arguments = way_to_install("dist/only1mcp-linux-x86_64")
+    assert name.replace("x86_64", platform.machine()) == str(binary.relative_to(ROOT))
     env = {"ONLY1MCP_PORT": "0", "ONLY1MCP_METRICS_PORT": "0"}
     with Process([str(binary), *arguments], tmp_path / "log", env=env) as proxy:
         url = proxy.wait_for_line(r"listens on (\S+)$")[1]
         proxy.wait_for_line(r"^try it")
         (pasted,) = re.findall(rf"^  (\S+ call --url {re.escape(url)} .*)$", proxy.output, re.MULTILINE)
         assert subprocess.run(pasted, shell=True, capture_output=True, timeout=30, check=True).stdout == b"hello\n"
+
+
+@needs_root
+def test_it_is_measured_as_it_is_used(binary: Path) -> None:
+    row = measure_install.measure(binary, 1)
+    assert (row["artifact"], row["size_bytes"]) == (binary.name, binary.stat().st_size)
+    assert 0 < row["start_ms"] < row["first_call_ms"]
+    assert row["verified"].startswith("alone in an empty root, as user 65532; ")
 
 
 def test_ctrl_c_ends_it_and_nothing_is_left(binary: Path, tmp_path: Path) -> None:

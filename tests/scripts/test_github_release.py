@@ -17,6 +17,8 @@ printf '%s\n' "call $*" >> {folder}/calls
 case "$1 $2" in
     "release view") exit $(cat {folder}/view) ;;
     "release create") cat > {folder}/notes ;;
+    "release download") cp {folder}/dist/* "$5"; [ ! -e {folder}/spoilt ] || echo >> "$5/only1mcp-1.2.0.tar.gz" ;;
+    "attestation verify") [ "$3" != "$(cat {folder}/forged)" ] ;;
     "api --paginate") cat {folder}/comments ;;
 esac
 """
@@ -58,6 +60,7 @@ def folder(tmp_path: Path) -> Path:
     gh.write_text(GH.format(folder=tmp_path))
     gh.chmod(0o755)
     (tmp_path / "view").write_text("1")
+    (tmp_path / "forged").write_text("none")
     done = make(tmp_path, "checksums")
     assert done.returncode == 0, done.stderr
     return tmp_path
@@ -85,7 +88,7 @@ def calls(folder: Path) -> list[str]:
 
 
 def release(folder: Path, version: str = "v1.2.0") -> subprocess.CompletedProcess[str]:
-    return run(folder, "github_release.sh", version, str(folder / "dist"))
+    return run(folder, "github_release.sh", version, str(folder / "dist"), GH_REPO="us/only1mcp")
 
 
 def test_a_release(folder: Path) -> None:
@@ -93,10 +96,17 @@ def test_a_release(folder: Path) -> None:
     assert done.returncode == 0, done.stderr
     dist = folder / "dist"
     files = f"{dist}/SHA256SUMS {dist}/only1mcp-1.2.0-linux-x86_64 {dist}/only1mcp-1.2.0.tar.gz"
-    assert calls(folder) == [
+    asked = "--repo us/only1mcp --signer-workflow us/only1mcp/.github/workflows/release.yml"
+    viewed, created, downloaded, *verified = calls(folder)
+    assert [viewed, created] == [
         "call release view v1.2.0",
         f"call release create v1.2.0 --verify-tag --title 1.2.0 --notes-file - {files}",
     ]
+    assert downloaded.startswith("call release download v1.2.0 --dir /")
+    assert verified == [
+        f"call attestation verify {name} {asked}" for name in ("only1mcp-1.2.0-linux-x86_64", "only1mcp-1.2.0.tar.gz")
+    ]
+    assert not Path(downloaded.rpartition(" ")[2]).exists()
     assert (folder / "notes").read_text().split() == ["###", "Fixed", "-", "The", "rest."]
 
 
@@ -112,9 +122,21 @@ def test_a_run_done_again_replaces_the_files(folder: Path) -> None:
     assert calls(folder)[1].startswith("call release upload v1.2.0 --clobber ")
 
 
+def test_what_others_would_not_get_or_not_believe_fails(folder: Path) -> None:
+    (folder / "spoilt").touch()
+    done = release(folder)
+    assert (done.returncode, "only1mcp-1.2.0.tar.gz: FAILED" in done.stdout) == (1, True), done
+    (folder / "spoilt").unlink()
+    (folder / "forged").write_text("only1mcp-1.2.0.tar.gz")
+    done = release(folder)
+    assert (done.returncode, "no attestation of us/only1mcp for only1mcp-1.2.0.tar.gz" in done.stderr) == (1, True)
+
+
 def test_what_is_not_released(folder: Path) -> None:
     for version in ("", "1.2", "v1.2.0 --draft", "--help"):
         assert release(folder, version).returncode == 2
+    done = run(folder, "github_release.sh", "1.2.0", str(folder / "dist"), GH_REPO="")
+    assert (done.returncode, "GH_REPO must name the repository" in done.stderr) == (2, True)
     done = release(folder, "9.9.9")
     assert (done.returncode, "says nothing about 9.9.9" in done.stderr) == (1, True)
     (folder / "dist" / "only1mcp-1.2.0.tar.gz").write_text("another")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import shutil
 import sys
@@ -12,6 +13,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from tests.readme import way_to_install
 from tests.wheels.available import available
 from wheels import build, environments, installed, sdist
 from wheels.targets import LINUX, WINDOWS
@@ -68,12 +70,23 @@ def test_it_has_the_name_that_auditwheel_grants(wheel: Path) -> None:
 
 
 def test_it_works_where_it_is_installed(wheel: Path) -> None:
+    assert list(installed.COMMAND) == way_to_install("pip", "install", "only1mcp")
     try:
         said = installed.use(wheel, python=sys.executable)
     except environments.NotAvailable as reason:
         pytest.skip(str(reason))
     assert said.startswith("only1mcp ")
     assert "the compiled build works on Python" in said
+
+
+def test_without_a_compiler_it_is_installed_as_plain_python(source: Path, tmp_path: Path) -> None:
+    tree = build.unpacked(source, tmp_path)
+    environments.run(sys.executable, "-m", "venv", tmp_path / "venv")
+    pip, *arguments = way_to_install("pip", "install", ".")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("ONLY1MCP_")}
+    environments.run(tmp_path / "venv/bin" / pip, *arguments, cwd=tree, env={**kept, "CC": "/bin/false"})
+    smoke = (tmp_path / "venv/bin/python", "-P", environments.ROOT / "wheels/smoke.py", "plain")
+    assert "the plain build works on Python" in environments.run(*smoke, cwd=tmp_path)
 
 
 def test_everything_in_it_has_the_date_of_the_sources(wheel: Path) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
 import pytest
 from wheels import environments
 from wheels.environments import Failed, NotAvailable, run
+
+LOCKS = sorted(path.stem for path in environments.HERE.glob("*.in"))
 
 
 def test_what_was_printed() -> None:
@@ -45,7 +48,7 @@ def test_what_cannot_be_installed_is_not_available(monkeypatch: pytest.MonkeyPat
     assert not list(tmp_path.glob("made/*/.installed"))
 
 
-@pytest.mark.parametrize("lock", ["build", "tools"])
+@pytest.mark.parametrize("lock", LOCKS)
 def test_every_version_is_locked_by_hash(lock: str) -> None:
     text = (environments.HERE / f"{lock}.txt").read_text().replace("\\\n", " ")
     lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
@@ -54,6 +57,17 @@ def test_every_version_is_locked_by_hash(lock: str) -> None:
     locked = {line.split("==")[0].strip() for line in lines}
     asked = (environments.HERE / f"{lock}.in").read_text().splitlines()
     assert {line.split("[")[0] for line in asked if not line.startswith("#")} <= locked
+
+
+def test_a_tool_is_of_the_same_version_wherever_it_is_locked() -> None:
+    versions: dict[str, set[str]] = {}
+    for lock in LOCKS:
+        for name, version in re.findall(
+            r"^([\w-]+)==(\S+)", (environments.HERE / f"{lock}.txt").read_text(), re.MULTILINE
+        ):
+            versions.setdefault(name, set()).add(version)
+    assert len(versions["cibuildwheel"]) == 1
+    assert {name: found for name, found in versions.items() if len(found) > 1} == {}
 
 
 def test_what_pyproject_builds_with_is_locked() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import h11
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tests.bytes_feed import cut_at, places, segmentations
 
@@ -342,7 +342,6 @@ def test_reports_a_close_between_requests_once_they_are_answered() -> None:
     assert served([NEXT, NEXT, b"\r\n"], eof=True)[-1] == "closed"
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.sampled_from([*ACCEPTED.values(), *REFUSED.values()]).map(lambda case: case[0]), min_size=1, max_size=3
@@ -362,13 +361,11 @@ mutations = st.tuples(
 ).map(lambda m: m[0][: m[1] % len(m[0])] + m[3] + m[0][m[1] % len(m[0]) + m[2] :])
 
 
-@settings(deadline=None)
 @given(st.one_of(st.binary(max_size=200), mutations), places)
 def test_random_bytes_raise_nothing_but_protocol_errors(raw: bytes, places: list[int]) -> None:
     assert served(cut_at(raw, places), eof=True) == served([raw], eof=True)
 
 
-@settings(deadline=None)
 @given(mutations)
 @example(chunked(b"5;a=b\r\nhello\r\n0\r\nx: y\r\n\r\n"))
 def test_h11_accepts_what_is_accepted_and_reads_the_same(raw: bytes) -> None:
@@ -752,7 +749,6 @@ responses = st.one_of(
 )
 
 
-@settings(deadline=None)
 @given(responses, places)
 def test_random_responses_raise_nothing_but_protocol_errors(raw: bytes, places: list[int]) -> None:
     assert answered(cut_at(raw, places), eof=True) == answered([raw], eof=True)

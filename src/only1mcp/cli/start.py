@@ -22,6 +22,7 @@ from only1mcp.config.load import Loaded, load
 from only1mcp.config.schema import Metrics
 from only1mcp.demo.launch import http_server
 from only1mcp.errors import ConfigError, Only1MCPError
+from only1mcp.process import descriptors
 from only1mcp.process.logs import configure
 from only1mcp.process.worker import Worker, run
 from only1mcp.wire import mcp
@@ -42,6 +43,7 @@ def start_command(path: Path | None, host: str | None, port: int | None, demo: b
     overrides = {"proxy.host": host, "proxy.port": port}
     with ExitStack() as closing:
         try:
+            descriptors.require()
             loaded = _demo(closing, overrides) if demo else load(path, os.environ, overrides)
             for notice in loaded.notices:
                 click.echo(f"notice: {notice}", err=True)

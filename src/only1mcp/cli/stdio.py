@@ -13,7 +13,7 @@ from only1mcp.cli.output import fail, print_error
 from only1mcp.config.load import load
 from only1mcp.errors import ConfigError, Only1MCPError
 from only1mcp.frontend.stdio import StdioDoor
-from only1mcp.process import logs
+from only1mcp.process import descriptors, logs
 from only1mcp.process.worker import Worker, run
 from only1mcp.proxy.auth import ANONYMOUS
 
@@ -25,8 +25,9 @@ def stdio_command(path: Path | None) -> None:
 
     Nothing listens on the network, metrics and admin API included; logs for standard output go to standard error.
     """
-    fd_in, fd_out = _take_streams()
     try:
+        descriptors.require()
+        fd_in, fd_out = _take_streams()
         loaded = load(path, os.environ, {})
         for notice in loaded.notices:
             click.echo(f"notice: {notice}", err=True)

@@ -32,6 +32,7 @@ from only1mcp.cli.output import fail, print_error, print_json, printable
 from only1mcp.config.load import load
 from only1mcp.config.schema import BackendConfig
 from only1mcp.errors import BackendError, BackendRefused, BackendTimeout, BackendUnavailable, ConfigError, Only1MCPError
+from only1mcp.process import descriptors
 
 log = logging.getLogger("only1mcp.backend")
 
@@ -54,9 +55,13 @@ _OPENING: Final = frozenset({"spawn", "connect"})
 def test_command(backend: str | None, config_path: Path | None, timeout: float, as_json: bool) -> None:
     """Connect to BACKEND, or to every backend: open, handshake, list; with the time of each step."""
     try:
+        descriptors.require()
         config = load(config_path, os.environ, {}).config
     except ConfigError as error:
         fail(error)
+    except Only1MCPError as error:
+        print_error(error.message)
+        sys.exit(FAILURE)
     chosen = [entry for entry in config.servers if entry.id == backend or (backend is None and entry.enabled)]
     if backend is not None and not chosen:
         known = ", ".join(entry.id for entry in config.servers) or "none"
