@@ -156,9 +156,13 @@ LEFT_OUT = [
 
 
 @pytest.mark.parametrize("raw", LEFT_OUT)
-def test_what_cannot_be_offered_is_left_out_alone(raw: bytes) -> None:
+def test_what_cannot_be_offered_is_left_out_alone_and_logged(raw: bytes, caplog: pytest.LogCaptureFixture) -> None:
     catalog = catalog_of(offer("f", tools=["before", raw, "after"]), offer("g", tools=["a"]))
     assert keys(catalog) == ["before", "after", "a"]
+    (record,) = [record for record in caplog.records if record.getMessage() == "catalog.item_left_out"]
+    fields: dict[str, str] = record.fields  # type: ignore[attr-defined]
+    assert (fields["backend"], fields["list"], fields["item"]) == ("f", "tools/list", raw.decode()[:100])
+    assert fields["reason"]
 
 
 def test_a_second_item_of_the_same_name_is_left_out() -> None:
