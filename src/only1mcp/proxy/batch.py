@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from only1mcp._fast import REQUEST, scan
 from only1mcp.errors import INVALID_REQUEST, ProtocolError, RequestRefused
 from only1mcp.frontend.http_exchange import Application, HttpExchange
-from only1mcp.frontend.messages import MessageChannel
+from only1mcp.frontend.message_channel import MessageChannel
 from only1mcp.proxy.exchange import forget
 from only1mcp.wire import mcp, sse
 from only1mcp.wire.classify import era_of_headers
