@@ -168,7 +168,12 @@ def test_wheels_are_made_of_the_source_distribution_on_a_machine_of_each_kind() 
     (fetched,) = [step["with"] for step in job["steps"] if "download-artifact" in step.get("uses", "")]
     assert fetched == {"name": "python-sdist", "path": "dist"}
     made = subprocess.run(
-        ["make", "--dry-run", "wheel-published"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+        ["make", "--no-print-directory", "--dry-run", "wheel-published"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
     ).stdout
     assert made.splitlines()[-1].endswith("--config-file cibuildwheel.toml --output-dir dist dist/only1mcp-*.tar.gz")
 

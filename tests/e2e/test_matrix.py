@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from tests.e2e import matrix
 from tests.e2e.conftest import installed
@@ -21,4 +23,9 @@ def test_a_client_has_everything_of_every_server(rows: dict[Party, Row], client:
     assert list(row.pipe) == [server.name for server in matrix.ON_PIPES]
     wrong = {name: matrix.problems(seen, client, name) for name, seen in {**row.http, **row.pipe}.items()}
     assert {name: each for name, each in wrong.items() if each} == {}
-    assert matrix.table_row(client, row) in matrix.PAGE.read_text().splitlines()
+    assert proxied(matrix.table_row(client, row)) in map(proxied, matrix.PAGE.read_text().splitlines())
+
+
+def proxied(line: str) -> str:
+    """Return a row without what two SDKs can do alone, which is theirs."""
+    return re.sub(r" \(alone: [^)]*\)", "", line)
