@@ -8,7 +8,7 @@ import pytest
 from tests._fast.http_heads import REQUEST_HEADS, RESPONSE_HEADS
 
 from only1mcp._fast import framing_reference
-from only1mcp.wire import http1, http1_body, http1_write
+from only1mcp.wire import http1_body, http1_client, http1_server, http1_write
 from only1mcp.wire.http1_body import ChunkedBody
 from only1mcp.wire.http1_client import ClientConnection
 from only1mcp.wire.http1_server import ServerConnection
@@ -30,8 +30,8 @@ def fast(request: pytest.FixtureRequest, benchmark: Any, monkeypatch: pytest.Mon
     benchmark.group = request.node.originalname
     if request.param == "compiled":
         return
-    monkeypatch.setattr(http1, "read_request", framing_reference.read_request)
-    monkeypatch.setattr(http1, "read_response", framing_reference.read_response)
+    monkeypatch.setattr(http1_server, "read_request", framing_reference.read_request)
+    monkeypatch.setattr(http1_client, "read_response", framing_reference.read_response)
     monkeypatch.setattr(http1_body, "read_chunks", framing_reference.read_chunks)
     monkeypatch.setattr(http1_write, "write_request", framing_reference.write_request)
     monkeypatch.setattr(http1_write, "write_response", framing_reference.write_response)
