@@ -18,6 +18,12 @@ from only1mcp.wire.sse import SSEDecoder
 
 MAX_EVENT_BYTES: Final = 64 << 20
 
+# What the head of an exchange says that is made for a message: it may be answered in either form.
+BOTH_FORMS: Final[Headers] = [
+    (b"content-type", b"application/json"),
+    (b"accept", b"application/json, text/event-stream"),
+]
+
 # How `error_message` begins.
 _WITHOUT_ID: Final = b'{"jsonrpc":"2.0",'
 _WITH_ID: Final = _WITHOUT_ID + b'"id":'

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from only1mcp._fast import REQUEST, members, scan, string_at
 from only1mcp.errors import ProtocolError
 from only1mcp.frontend.http_exchange import Application, HttpExchange
-from only1mcp.frontend.message_channel import MessageChannel, Sink
+from only1mcp.frontend.message_channel import BOTH_FORMS, MessageChannel, Sink
 from only1mcp.wire import jsonrpc, mcp
 from only1mcp.wire.http1_events import Headers, RequestHead
 from only1mcp.wire.jsonrpc import Span
@@ -26,10 +26,6 @@ REOPEN_S: Final = 1.0
 # What is longer is not looked into here: the application refuses it for its size.
 MAX_DECODED_BYTES: Final = 256 * 1024
 
-_BOTH_FORMS: Final[Headers] = [
-    (b"content-type", b"application/json"),
-    (b"accept", b"application/json, text/event-stream"),
-]
 # Any of these revisions: what a message says of the stateless era in its `_meta` is not asked.
 _HANDSHAKE: Final = (mcp.HEADER_VERSION, mcp.LATEST_HANDSHAKE.encode())
 
@@ -64,7 +60,7 @@ class MessageClient:
         self._on_expired = on_expired
 
         self._loop = asyncio.get_running_loop()
-        self._fields: Headers = _BOTH_FORMS if stateless else [*_BOTH_FORMS, _HANDSHAKE]
+        self._fields: Headers = BOTH_FORMS if stateless else [*BOTH_FORMS, _HANDSHAKE]
         self._head = self._opening = RequestHead(b"POST", path, self._fields)
         self._session: bytes | None = None
         # Every exchange that goes on, and those that the client may call off, by the id as it wrote it.
@@ -140,7 +136,7 @@ class MessageClient:
             return None
         method = message.method or ""
         headers = [
-            *_BOTH_FORMS,
+            *BOTH_FORMS,
             (mcp.HEADER_VERSION, version.encode("latin-1", "replace")),
             (mcp.HEADER_METHOD, method.encode("latin-1", "replace")),
         ]

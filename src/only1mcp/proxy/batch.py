@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from only1mcp._fast import REQUEST, scan
 from only1mcp.errors import INVALID_REQUEST, ProtocolError, RequestRefused
 from only1mcp.frontend.http_exchange import Application, HttpExchange
-from only1mcp.frontend.message_channel import MessageChannel
+from only1mcp.frontend.message_channel import BOTH_FORMS, MessageChannel
 from only1mcp.proxy.exchange import forget
 from only1mcp.wire import mcp, sse
 from only1mcp.wire.classify import era_of_headers
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 # Taken apart a batch costs a hundred times as much; and each message is counted, and may be a call.
 MAX_BYTES: Final = 256 * 1024
 MAX_MESSAGES: Final = 100
-_BOTH_FORMS: Final = [(b"content-type", b"application/json"), (b"accept", b"application/json, text/event-stream")]
 
 
 class Batches:
@@ -98,7 +97,7 @@ class Batch:
         outer.defer(self._leave)
         session = outer.head.get(mcp.HEADER_SESSION)
         assert session is not None
-        head = RequestHead(b"POST", self._exchange.snapshot.path, [*_BOTH_FORMS, (mcp.HEADER_SESSION, session)])
+        head = RequestHead(b"POST", self._exchange.snapshot.path, [*BOTH_FORMS, (mcp.HEADER_SESSION, session)])
         now = asyncio.get_running_loop().time()
         for text, id in self._messages:
             channel = MessageChannel(self._app, self, self._over, id, in_session=True, muted=id is None)
