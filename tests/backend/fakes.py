@@ -177,6 +177,19 @@ def http(id: str = "b", **more: Any) -> BackendConfig:
     return BackendConfig(id=id, transport="http", url="http://127.0.0.1:1/mcp", **more)
 
 
+class Watch:
+    """The clock of a call, which counts its stops."""
+
+    def __init__(self) -> None:
+        self.stops = 0
+
+    def stop(self) -> None:
+        self.stops += 1
+
+    def go_on(self) -> None:
+        self.stops -= 1
+
+
 class Watched:
     """An endpoint with a list of its changes: state, and the names of its tools (None without an inventory)."""
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 from typing import Any
 
+from tests.backend.fakes import Watch
 from tests.in_process import configured, running
 from tests.mcp_backend import Backend, Call, Outcome, text
 from tests.mcp_caller import Caller
@@ -140,20 +141,9 @@ async def test_a_backend_of_the_stateless_era_costs_no_attribution() -> None:
         assert transport.lane.sole is False
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.stops = 0
-
-    def stop(self) -> None:
-        self.stops += 1
-
-    def go_on(self) -> None:
-        self.stops -= 1
-
-
 def test_what_was_asked_in_calls_that_are_over_is_forgotten() -> None:
     outstanding = Outstanding(list)
-    clock = Clock()
+    clock = Watch()
     for id in (b"1", b"2"):
         outstanding.add(BackendCall("tools/call", b"{}", id, None), clock)
     assert [each.call.id for each in outstanding.values()] == [b"1", b"2"]

@@ -107,6 +107,23 @@ def era(request: pytest.FixtureRequest) -> str:
     return revision
 
 
+def report_of(python: Path, script: str, plan: dict[str, Any]) -> dict[str, Any]:
+    """Run an official client through a plan; return its report."""
+    done = subprocess.run(
+        [str(python), str(HERE / "clients" / script)],
+        input=json.dumps(plan),
+        capture_output=True,
+        text=True,
+        timeout=CLIENT_TIMEOUT_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert "Traceback" not in done.stderr
+    assert "Failed to parse" not in done.stderr, "something that is no message on standard output"
+    report: dict[str, Any] = json.loads(done.stdout)
+    return report
+
+
 @pytest.fixture(scope="session")
 def run_client(sdk: Path, node_packages: Path) -> Callable[..., dict[str, Any]]:
     """Run an official client through some steps: `run_client(kind, mode, url, *steps)` returns its report."""

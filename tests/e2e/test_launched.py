@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from tests.e2e.conftest import CLIENT_TIMEOUT_S
+from tests.e2e.conftest import report_of
 from tests.e2e.gateway import sdk_server, stdio_backend
 from tests.e2e.wire_client import HANDSHAKE, STATELESS
 
@@ -37,22 +35,6 @@ def launch(tmp_path_factory: pytest.TempPathFactory, sdk: Path) -> Any:
         # Clients hand down few variables; this one says which sources are under test.
         env = {name: value for name, value in os.environ.items() if name in ("PYTHONPATH", "PYTHONWARNINGS")}
         yield {"command": program, "args": ["stdio", "--config", str(directory / "c.yaml")], "env": env}
-
-
-def report_of(python: Path, script: str, plan: dict[str, Any]) -> dict[str, Any]:
-    done = subprocess.run(
-        [str(python), str(CLIENTS / script)],
-        input=json.dumps(plan),
-        capture_output=True,
-        text=True,
-        timeout=CLIENT_TIMEOUT_S,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    assert "Traceback" not in done.stderr
-    assert "Failed to parse" not in done.stderr, "something that is no message on standard output"
-    report: dict[str, Any] = json.loads(done.stdout)
-    return report
 
 
 @pytest.mark.parametrize(("mode", "revision"), [("auto", STATELESS), ("legacy", HANDSHAKE), (STATELESS, STATELESS)])

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import signal
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,7 +11,7 @@ from urllib.request import urlopen
 
 import pytest
 from tests.e2e import third_party
-from tests.e2e.conftest import CLIENT_TIMEOUT_S
+from tests.e2e.conftest import CLIENT_TIMEOUT_S, report_of
 from tests.e2e.gateway import http_backend, sdk_server, stdio_backend, wait_for_tools
 from tests.e2e.processes import Proxy, Server
 from tests.e2e.wire_client import HANDSHAKE, STATELESS
@@ -54,21 +52,6 @@ def proxy(tmp_path_factory: pytest.TempPathFactory, sdk: Path, old_sdk: Path) ->
 @pytest.fixture(scope="module")
 def url(proxy: Proxy) -> str:
     return f"{proxy.origin}/sse"
-
-
-def old_client(python: Path, **plan: Any) -> dict[str, Any]:
-    done = subprocess.run(
-        [str(python), str(CLIENTS / "old_python_client.py")],
-        input=json.dumps(plan),
-        capture_output=True,
-        text=True,
-        timeout=CLIENT_TIMEOUT_S,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    assert "Traceback" not in done.stderr
-    report: dict[str, Any] = json.loads(done.stdout)
-    return report
 
 
 @pytest.mark.parametrize(
@@ -119,7 +102,9 @@ def test_a_backend_asks_in_the_middle_of_a_call(url: str, old_sdk: Path, tool: s
     asked = {"elicitation": "accept Ann, asked Who?", "sampling": "So.", "roots": "file:///home/ann"}
     if tool == "oldhttp__old_ask":
         del asked["roots"]  # over Streamable HTTP this SDK asks for roots outside of any call
-    report = old_client(old_sdk, sse=url, calls=[(tool, {"what": what}) for what in asked])
+    report = report_of(
+        old_sdk, "old_python_client.py", {"sse": url, "calls": [(tool, {"what": what}) for what in asked]}
+    )
     assert [step["content"][0]["text"] for step in report["steps"]] == list(asked.values())
 
 
@@ -141,7 +126,9 @@ def test_progress_log_messages_and_changed_lists(url: str, old_sdk: Path, backen
     # What grows is read by the connection that has the lists, which an instance of one session is not.
     shared = backend == "oldhttp__"
     calls = [(f"{backend}old_report", {"steps": 3})] + ([(f"{backend}old_grow", {})] if shared else [])
-    report = old_client(old_sdk, sse=url, calls=calls, until=[changed] if shared else [])
+    report = report_of(
+        old_sdk, "old_python_client.py", {"sse": url, "calls": calls, "until": [changed] if shared else []}
+    )
     assert report["steps"][0]["content"][0]["text"] == "reported"
     assert report["progress"] == [[1, 3], [2, 3], [3, 3]]
     assert report["logged"] == ["step 1", "step 2", "step 3"]
@@ -151,7 +138,7 @@ def test_progress_log_messages_and_changed_lists(url: str, old_sdk: Path, backen
 
 def test_the_older_sdk(url: str, old_sdk: Path) -> None:
     calls = [(name, {"a": 2, "b": 3}) for name in SERVED]
-    report = old_client(old_sdk, sse=url, calls=[*calls, ("nobody's", {}), *calls])
+    report = report_of(old_sdk, "old_python_client.py", {"sse": url, "calls": [*calls, ("nobody's", {}), *calls]})
     assert (report["version"], report["server"]) == (HANDSHAKE, "only1mcp")
     assert [len(report["steps"]), report["steps"][len(SERVED)]["error"]["code"]] == [2 * len(SERVED) + 1, -32602]
     assert set(SERVED) <= set(report["tools"])

@@ -11,19 +11,8 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 import h11
+from tests.mcp_caller import HANDSHAKE, META, NAMED_BY, STATELESS
 from tests.validity import Conversation
-
-STATELESS = "2026-07-28"
-HANDSHAKE = "2025-11-25"
-META = "io.modelcontextprotocol/"
-NAMED_BY = {
-    "tools/call": "name",
-    "prompts/get": "name",
-    "resources/read": "uri",
-    "tasks/get": "taskId",
-    "tasks/update": "taskId",
-    "tasks/cancel": "taskId",
-}
 
 
 class RpcError(Exception):

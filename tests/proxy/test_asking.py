@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
-from tests.backend.fakes import FakeServer
+from tests.backend.fakes import FakeServer, Watch
 from tests.virtual import virtual
 
 from only1mcp._fast import scan
@@ -14,19 +14,6 @@ from only1mcp.backend.replies import Replies
 from only1mcp.proxy.asking import Asking
 
 REQUEST = b'{"jsonrpc":"2.0","id":"its-own","method":"elicitation/create","params":{"message":"m"}}'
-
-
-class Watch:
-    """A clock that counts."""
-
-    def __init__(self) -> None:
-        self.stopped = 0
-
-    def stop(self) -> None:
-        self.stopped += 1
-
-    def go_on(self) -> None:
-        self.stopped -= 1
 
 
 ENDS: list[tuple[Callable[[Asking], None], dict[str, object] | None]] = [
@@ -43,14 +30,14 @@ async def test_it_ends_once_however_it_ends(first: int) -> None:
     server, watch = FakeServer(), Watch()
     replies = Replies(server(), name="b")
     asking = Asking(scan(REQUEST), replies, "b", watch)
-    assert (watch.stopped, asking.open) == (1, True)
+    assert (watch.stops, asking.open) == (1, True)
     assert (asking.ask.method, asking.ask.params) == ("elicitation/create", b'{"message":"m"}')
     end, sent = ENDS[first]
     end(asking)
     for other, _ in ENDS:
         other(asking)
     await asyncio.sleep(0.1)
-    assert (watch.stopped, asking.open) == (0, False)
+    assert (watch.stops, asking.open) == (0, False)
     assert server.sent == ([] if sent is None else [{"jsonrpc": "2.0", "id": "its-own", **sent}])
     await replies.aclose()
 

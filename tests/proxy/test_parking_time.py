@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 import pytest
 from tests import validity
-from tests.backend.fakes import tool
+from tests.backend.fakes import Watch, tool
 from tests.proxy.asked import ALL, FORM, NAMED
 from tests.proxy.exchanges import Channel, exchange_of
 from tests.proxy.lanes import RESULT, Begun, LaneServer, Proxy, body_of, forwarding
@@ -29,19 +29,6 @@ from only1mcp.wire.asks import META_INPUT_KEY
 from only1mcp.wire.mcp import LATEST_STATELESS, META_CAPABILITIES, Era
 
 ANN = Principal("ann", "ann", "key")
-
-
-class Watch:
-    """A clock that counts its stops."""
-
-    def __init__(self) -> None:
-        self.stops = 0
-
-    def stop(self) -> None:
-        self.stops += 1
-
-    def go_on(self) -> None:
-        self.stops -= 1
 
 
 class Parking:
